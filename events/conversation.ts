@@ -1,0 +1,93 @@
+import type { ConversationEvent } from "./conversation-events.ts";
+import type { Decider } from "./decider.ts";
+import { AxonError } from "./errors.ts";
+import { limits } from "./limits.ts";
+
+/**
+ * The conversation: an ordered list of turns that belong to one tenant.
+ *
+ *   none   → open   with its first turn.
+ *   open   → open   with every further turn, one at a time.
+ *
+ * Two pages that ask in the same moment both write the next version of this stream; the log lets
+ * one of them win, and the other is told that the conversation is busy.
+ */
+
+export type ConversationState =
+  | { status: "none" }
+  | {
+      status: "open";
+      tenantId: string;
+      /** In the order in which they were added. */
+      turnIds: string[];
+    };
+
+export type ConversationCommand = {
+  type: "AddTurn";
+  at: number;
+  conversationId: string;
+  tenantId: string;
+  turnId: string;
+  prompt: string;
+  /** The conversation must exist already: the client named it. */
+  mustExist: boolean;
+  /** The latest turn, if it has not ended yet. It is looked up by whoever sends the command. */
+  runningTurnId: string | undefined;
+};
+
+export const conversation: Decider<ConversationCommand, ConversationEvent, ConversationState> = {
+  initialState: () => ({ status: "none" }),
+  decide,
+  evolve,
+};
+
+function decide(command: ConversationCommand, state: ConversationState): ConversationEvent[] {
+  const { at, conversationId, tenantId, turnId } = command;
+  const stamp = { version: 1, at, conversationId } as const;
+  if (state.status === "none") {
+    if (command.mustExist) throw notFound(conversationId);
+    return [
+      { type: "ConversationStarted", ...stamp, tenantId, title: titleOf(command.prompt) },
+      { type: "TurnAdded", ...stamp, turnId, ordinal: 1 },
+    ];
+  }
+  // Someone else's conversation answers as one that is not there: its existence is no one's business.
+  if (state.tenantId !== tenantId) throw notFound(conversationId);
+  if (state.turnIds.includes(turnId)) return [];
+  if (command.runningTurnId !== undefined) {
+    throw new AxonError(
+      "conversation_busy",
+      `Turn ${command.runningTurnId} of this conversation is still running: wait for it or cancel it.`,
+      { field: "conversationId" },
+    );
+  }
+  return [{ type: "TurnAdded", ...stamp, turnId, ordinal: state.turnIds.length + 1 }];
+}
+
+function evolve(state: ConversationState, event: ConversationEvent): ConversationState {
+  switch (event.type) {
+    case "ConversationStarted":
+      return { status: "open", tenantId: event.tenantId, turnIds: [] };
+    case "TurnAdded":
+      if (state.status === "none") return state;
+      return { ...state, turnIds: [...state.turnIds, event.turnId] };
+  }
+}
+
+function notFound(conversationId: string): AxonError {
+  return new AxonError(
+    "conversation_not_found",
+    `There is no conversation ${conversationId}. Leave conversationId out to start one.`,
+    { field: "conversationId" },
+  );
+}
+
+/** The first line of the prompt, cut at a word where it is too long for a list. */
+function titleOf(prompt: string): string {
+  const line = prompt.trim().split(/\s*\n/)[0] ?? "";
+  const characters = [...line];
+  if (characters.length <= limits.titleCharacters) return line;
+  const cut = characters.slice(0, limits.titleCharacters - 1).join("");
+  const words = cut.replace(/\s+\S*$/, "");
+  return `${words || cut}…`;
+}

@@ -1,0 +1,138 @@
+import {
+  type AttributeValue,
+  ConditionalCheckFailedException,
+  type DynamoDBClient,
+  PutItemCommand,
+  paginateQuery,
+  QueryCommand,
+} from "@aws-sdk/client-dynamodb";
+import { z } from "zod";
+import type { DomainEvent } from "./event-catalog.ts";
+import { upcast } from "./event-catalog.ts";
+import { type Commit, type EventLog, shardOf, VersionConflict } from "./event-log.ts";
+import { positionSource } from "./ids.ts";
+
+/**
+ * The event log in DynamoDB: one item per commit, keyed by (stream, version). The write is
+ * conditional on the key being new, which makes it atomic and gives a concurrent writer a conflict;
+ * no transaction is needed. An index by (shard, position) gives the global order.
+ */
+export const eventTable = {
+  hashKey: "stream",
+  rangeKey: "version",
+  orderIndex: "order",
+  orderHashKey: "shard",
+  orderRangeKey: "position",
+} as const;
+
+/** The largest item is DynamoDB's 400 KB; this leaves room for keys and the index. */
+const maxCommitBytes = 380 * 1024;
+
+export function dynamoDbEventLog(
+  client: DynamoDBClient,
+  tableName: string,
+  nextPosition: () => string = positionSource(),
+): EventLog {
+  return {
+    async read(stream) {
+      const commits: Commit[] = [];
+      const pages = paginateQuery(
+        { client },
+        {
+          TableName: tableName,
+          ConsistentRead: true,
+          KeyConditionExpression: "#stream = :stream",
+          ExpressionAttributeNames: { "#stream": eventTable.hashKey },
+          ExpressionAttributeValues: { ":stream": { S: stream } },
+        },
+      );
+      for await (const page of pages) {
+        for (const item of page.Items ?? []) commits.push(commitFromItem(item));
+      }
+      return commits;
+    },
+
+    async append(stream, expectedVersion, events) {
+      const commit = { stream, version: expectedVersion + 1, position: nextPosition(), events };
+      const body = JSON.stringify(events);
+      if (Buffer.byteLength(body) > maxCommitBytes) {
+        throw new RangeError(
+          `A commit to ${stream} is ${Buffer.byteLength(body)} bytes; the most is ${maxCommitBytes}.`,
+        );
+      }
+      try {
+        await client.send(
+          new PutItemCommand({
+            TableName: tableName,
+            Item: itemFromCommit(commit, body),
+            ConditionExpression: "attribute_not_exists(#stream)",
+            ExpressionAttributeNames: { "#stream": eventTable.hashKey },
+          }),
+        );
+      } catch (error) {
+        if (error instanceof ConditionalCheckFailedException) {
+          throw new VersionConflict(stream, commit.version, error);
+        }
+        throw error;
+      }
+      return commit;
+    },
+
+    async readShard(shard, after, limit) {
+      const page = await client.send(
+        new QueryCommand({
+          TableName: tableName,
+          IndexName: eventTable.orderIndex,
+          KeyConditionExpression: "#shard = :shard AND #position > :after",
+          ExpressionAttributeNames: {
+            "#shard": eventTable.orderHashKey,
+            "#position": eventTable.orderRangeKey,
+          },
+          ExpressionAttributeValues: {
+            ":shard": { N: String(shard) },
+            // DynamoDB refuses an empty key; every position is above a single zero.
+            ":after": { S: after || "0" },
+          },
+          Limit: limit,
+        }),
+      );
+      return (page.Items ?? []).map(commitFromItem);
+    },
+  };
+}
+
+const itemSchema = z.object({
+  stream: z.object({ S: z.string() }),
+  version: z.object({ N: z.coerce.number() }),
+  position: z.object({ S: z.string() }),
+  events: z.object({ S: z.string() }),
+});
+
+/**
+ * Reads a commit from its item, as a query or the table's stream (NewImage) gives it.
+ * @throws z.ZodError when the item is no commit.
+ */
+export function commitFromItem(item: unknown): Commit {
+  const { stream, version, position, events } = itemSchema.parse(item);
+  const stored = z.array(z.unknown()).parse(JSON.parse(events.S));
+  return {
+    stream: stream.S,
+    version: version.N,
+    position: position.S,
+    events: stored.map((event) => upcast(event)),
+  };
+}
+
+/** The item of a commit; also the NewImage that the table's stream shows for it. */
+export function itemFromCommit(
+  commit: Commit,
+  body: string = JSON.stringify(commit.events satisfies DomainEvent[]),
+): Record<string, AttributeValue> {
+  return {
+    stream: { S: commit.stream },
+    version: { N: String(commit.version) },
+    shard: { N: String(shardOf(commit.stream)) },
+    position: { S: commit.position },
+    events: { S: body },
+  };
+}

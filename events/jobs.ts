@@ -1,0 +1,73 @@
+import { z } from "zod";
+import { samplingSchema } from "./sampling.ts";
+import { timingsSchema, usageSchema } from "./turn-events.ts";
+
+/**
+ * The messages between control plane and data plane. Both sides deploy apart and run skewed during
+ * every rollout, so each message names its version and carries all that its reader needs.
+ */
+
+export const chatMessageSchema = z.strictObject({
+  role: z.enum(["system", "user", "assistant"]),
+  content: z.string(),
+});
+export type ChatMessage = z.infer<typeof chatMessageSchema>;
+
+/** A turn to run, on the queue of its revision (SQS standard). */
+export const jobSchema = z.strictObject({
+  version: z.literal(1),
+  turnId: z.string(),
+  tenantId: z.string(),
+  conversationId: z.string(),
+  revision: z.string(),
+  /** The conversation so far, oldest first; the last message is the prompt. */
+  messages: z.array(chatMessageSchema).min(1),
+  sampling: samplingSchema,
+  requestedAt: z.int().min(0),
+  correlationId: z.string(),
+});
+export type Job = z.infer<typeof jobSchema>;
+
+const reportBase = {
+  version: z.literal(1),
+  turnId: z.string(),
+  groupId: z.string(),
+  leaderId: z.string(),
+  epoch: z.int().min(1),
+  at: z.int().min(0),
+  correlationId: z.string(),
+};
+const reportEnding = {
+  ...reportBase,
+  startedAt: z.int().min(0),
+  text: z.string(),
+  usage: usageSchema,
+  timings: timingsSchema,
+};
+
+/** What a leader says of a turn, on the reports queue (SQS FIFO, grouped by turn). */
+export const reportSchema = z.discriminatedUnion("type", [
+  z.strictObject({
+    type: z.literal("started"),
+    ...reportBase,
+    emittedTokens: z.int().min(0),
+  }),
+  z.strictObject({
+    type: z.literal("completed"),
+    ...reportEnding,
+    finishReason: z.enum(["stop", "length"]),
+  }),
+  z.strictObject({ type: z.literal("cancelled"), ...reportEnding }),
+  z.strictObject({
+    type: z.literal("failed"),
+    ...reportEnding,
+    code: z.string(),
+    message: z.string(),
+  }),
+]);
+export type Report = z.infer<typeof reportSchema>;
+
+/** FIFO deduplication: a leader says each thing of a turn once in an epoch. */
+export function reportDeduplicationId(report: Report): string {
+  return `${report.turnId}-${report.epoch}-${report.type}`;
+}

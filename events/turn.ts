@@ -1,0 +1,154 @@
+import type { Decider } from "./decider.ts";
+import { AxonError } from "./errors.ts";
+import type { Sampling } from "./sampling.ts";
+import type { Timings, TurnEvent, Usage } from "./turn-events.ts";
+
+/**
+ * The turn: one prompt and its answer.
+ *
+ *   none       → requested   when a user asks.
+ *   requested  → running     when a leader has claimed the job (epoch 1).
+ *   running    → running     when another leader takes it over (a higher epoch).
+ *   requested, running → completed | cancelled | failed   by the report of the leader with the
+ *              highest epoch. These three are terminal: nothing changes a turn after them.
+ *
+ * A request to cancel is a wish: it changes no state. The turn ends when the leader reports how it
+ * ended, which may still be `completed`, if the last token came first.
+ *
+ * Reports arrive at least once. One of a lower epoch comes from a leader that has lost the turn;
+ * it says nothing. One that arrives before its `started` implies it.
+ */
+
+export type TurnState =
+  | { status: "none" }
+  | {
+      status: "requested" | "running" | "completed" | "cancelled" | "failed";
+      turnId: string;
+      tenantId: string;
+      conversationId: string;
+      model: string;
+      revision: string;
+      prompt: string;
+      sampling: Sampling;
+      correlationId: string;
+      requestedAt: number;
+      epoch: number;
+      cancelRequested: boolean;
+      /** The answer, once the turn has ended. */
+      text: string;
+    };
+
+type Stamp = { at: number; turnId: string };
+type Runner = { groupId: string; leaderId: string; epoch: number };
+type Ending = Runner & { startedAt: number; text: string; usage: Usage; timings: Timings };
+
+export type TurnCommand =
+  | ({ type: "RequestTurn" } & Stamp & {
+        conversationId: string;
+        tenantId: string;
+        model: string;
+        revision: string;
+        prompt: string;
+        sampling: Sampling;
+        priority: "interactive" | "batch";
+        correlationId: string;
+      })
+  | ({ type: "ReportStarted"; emittedTokens: number } & Stamp & Runner)
+  | ({ type: "RequestCancel"; tenantId: string; reason: "user" | "abandoned" } & Stamp)
+  | ({ type: "ReportCompleted"; finishReason: "stop" | "length" } & Stamp & Ending)
+  | ({ type: "ReportCancelled" } & Stamp & Ending)
+  | ({ type: "ReportFailed"; code: string; message: string } & Stamp & Ending);
+
+export function isTerminal(state: TurnState): boolean {
+  return state.status === "completed" || state.status === "cancelled" || state.status === "failed";
+}
+
+export const turn: Decider<TurnCommand, TurnEvent, TurnState> = {
+  initialState: () => ({ status: "none" }),
+  decide,
+  evolve,
+};
+
+function decide(command: TurnCommand, state: TurnState): TurnEvent[] {
+  if (command.type === "RequestTurn") {
+    if (state.status !== "none") return [];
+    const { type: _, ...request } = command;
+    return [{ type: "TurnRequested", version: 1, ...request }];
+  }
+  if (state.status === "none") {
+    throw new AxonError("turn_not_found", `There is no turn ${command.turnId}.`, {
+      field: "turnId",
+    });
+  }
+  const stamp = { version: 1, at: command.at, turnId: command.turnId } as const;
+  if (command.type === "RequestCancel") {
+    if (command.tenantId !== state.tenantId) {
+      throw new AxonError("turn_not_found", `There is no turn ${command.turnId}.`, {
+        field: "turnId",
+      });
+    }
+    if (isTerminal(state) || state.cancelRequested) return [];
+    return [{ type: "TurnCancelRequested", ...stamp, reason: command.reason }];
+  }
+  if (isTerminal(state) || command.epoch < state.epoch) return [];
+  if (command.type === "ReportStarted") return started(command, state.epoch, command.at);
+
+  const { epoch, text, usage, timings } = command;
+  const implied = started({ ...command, emittedTokens: 0 }, state.epoch, command.startedAt);
+  switch (command.type) {
+    case "ReportCompleted": {
+      const { finishReason } = command;
+      return [
+        ...implied,
+        { type: "TurnCompleted", ...stamp, epoch, text, usage, finishReason, timings },
+      ];
+    }
+    case "ReportCancelled":
+      return [...implied, { type: "TurnCancelled", ...stamp, epoch, text, usage, timings }];
+    case "ReportFailed": {
+      const { code, message } = command;
+      return [...implied, { type: "TurnFailed", ...stamp, epoch, text, usage, code, message }];
+    }
+  }
+}
+
+/** The event that says who runs the turn, unless the log has it already. */
+function started(
+  report: { turnId: string; emittedTokens: number } & Runner,
+  knownEpoch: number,
+  at: number,
+): TurnEvent[] {
+  const { turnId, groupId, leaderId, epoch, emittedTokens } = report;
+  if (epoch <= knownEpoch) return [];
+  const fact = { version: 1, at, turnId, groupId, leaderId, epoch } as const;
+  if (knownEpoch === 0) return [{ type: "TurnStarted", ...fact }];
+  return [{ type: "TurnTakenOver", ...fact, emittedTokens }];
+}
+
+function evolve(state: TurnState, event: TurnEvent): TurnState {
+  if (event.type === "TurnRequested") {
+    const { type: _type, version: _version, at, priority: _priority, ...request } = event;
+    return {
+      ...request,
+      status: "requested",
+      requestedAt: at,
+      epoch: 0,
+      cancelRequested: false,
+      text: "",
+    };
+  }
+  if (state.status === "none") return state;
+  switch (event.type) {
+    case "TurnStarted":
+    case "TurnTakenOver":
+      return { ...state, status: "running", epoch: event.epoch };
+    case "TurnCancelRequested":
+      return { ...state, cancelRequested: true };
+    case "TurnCompleted":
+      return { ...state, status: "completed", text: event.text };
+    case "TurnCancelled":
+      return { ...state, status: "cancelled", text: event.text };
+    case "TurnFailed":
+      return { ...state, status: "failed", text: event.text };
+  }
+}
