@@ -20,6 +20,7 @@ export type ConversationState =
       tenantId: string;
       /** In the order in which they were added. */
       turnIds: string[];
+      lastAddedAt: number;
     };
 
 export type ConversationCommand = {
@@ -67,10 +68,10 @@ function decide(command: ConversationCommand, state: ConversationState): Convers
 function evolve(state: ConversationState, event: ConversationEvent): ConversationState {
   switch (event.type) {
     case "ConversationStarted":
-      return { status: "open", tenantId: event.tenantId, turnIds: [] };
+      return { status: "open", tenantId: event.tenantId, turnIds: [], lastAddedAt: 0 };
     case "TurnAdded":
       if (state.status === "none") return state;
-      return { ...state, turnIds: [...state.turnIds, event.turnId] };
+      return { ...state, turnIds: [...state.turnIds, event.turnId], lastAddedAt: event.at };
   }
 }
 

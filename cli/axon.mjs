@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+// Any Node from version 20 on can start this; the command itself runs on the pinned one.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const node = join(root, "node_modules", "node", "bin", "node");
+if (!existsSync(node)) {
+  console.error("axon: nothing is installed yet. Run `npm start` or `npm ci` first.");
+  process.exit(1);
+}
+const child = spawn(node, [join(root, "cli", "main.ts"), ...process.argv.slice(2)], {
+  stdio: "inherit",
+});
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
+child.on("exit", (code, signal) => process.exit(signal ? 1 : (code ?? 1)));

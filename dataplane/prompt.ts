@@ -1,0 +1,28 @@
+import type { ChatMessage } from "../events/jobs.ts";
+import type { ChatTokenizer } from "./tokenizer.ts";
+
+/** The share of the context that is kept free for the answer, if the answer may be that long. */
+const answerShare = 1 / 4;
+
+/**
+ * The token ids of a conversation that leave room for an answer: the oldest messages are left out
+ * until it fits. The system message and the last one always stay.
+ * @returns undefined when even those two are too long for the model.
+ */
+export function fitPrompt(
+  tokenizer: ChatTokenizer,
+  messages: readonly ChatMessage[],
+  { contextLength, maxTokens }: { contextLength: number; maxTokens: number },
+): number[] | undefined {
+  const room = contextLength - Math.min(maxTokens, Math.floor(contextLength * answerShare));
+  const system = messages.filter((message) => message.role === "system");
+  let rest = messages.filter((message) => message.role !== "system");
+  while (rest.length > 0) {
+    const tokens = tokenizer.encodeChat([...system, ...rest]);
+    if (tokens.length <= room) return tokens;
+    const oldest = rest.slice(1);
+    // An answer whose question is gone would only confuse: a conversation starts with its user.
+    rest = oldest[0]?.role === "assistant" ? oldest.slice(1) : oldest;
+  }
+  return undefined;
+}

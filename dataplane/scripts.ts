@@ -1,0 +1,30 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Redis, Result } from "ioredis";
+
+/** The commands that the Lua scripts add to a Redis client; each script explains itself. */
+declare module "ioredis" {
+  interface RedisCommander<Context> {
+    axonClaim(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonAppend(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonRenew(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonSeal(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonKeepLease(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+  }
+}
+
+const scripts = [
+  { command: "axonClaim", file: "claim.lua", numberOfKeys: 2 },
+  { command: "axonAppend", file: "append.lua", numberOfKeys: 2 },
+  { command: "axonRenew", file: "renew.lua", numberOfKeys: 1 },
+  { command: "axonSeal", file: "seal.lua", numberOfKeys: 2 },
+  { command: "axonKeepLease", file: "keep-lease.lua", numberOfKeys: 1 },
+];
+
+/** Teaches the client the scripts. It sends them by hash, and by text where Redis lacks them. */
+export function defineScripts(redis: Redis): void {
+  for (const { command, file, numberOfKeys } of scripts) {
+    const lua = readFileSync(join(import.meta.dirname, "scripts", file), "utf8");
+    redis.defineCommand(command, { numberOfKeys, lua });
+  }
+}

@@ -1,0 +1,285 @@
+import type { Logger } from "@aws-lambda-powertools/logger";
+import type { Job, Report } from "../events/jobs.ts";
+import type { StreamEnd } from "../events/redis-keys.ts";
+import { retry } from "./backoff.ts";
+import type { Engine, FinishReason } from "./engine/engine.ts";
+import { EngineError } from "./engine/engine-error.ts";
+import { classify } from "./errors.ts";
+import type { JobQueue } from "./job-queue.ts";
+import { fitPrompt } from "./prompt.ts";
+import type { Claim, StreamToken, TokenStream } from "./token-stream.ts";
+import type { TokenWriter } from "./token-writer.ts";
+import type { ChatTokenizer } from "./tokenizer.ts";
+
+/**
+ * One turn in the hands of a leader.
+ *
+ *   delivered → claimed      the claim in Redis succeeded: the turn is ours, by its epoch.
+ *             → held         a living leader has it: the job comes back later.
+ *             → finished     the stream was sealed before: its report is sent once more.
+ *   claimed   → generating   the prompt fits and the engine runs.
+ *             → sealing      the prompt does not fit, or a cancel came first.
+ *   generating→ sealing      the engine ended, a limit was reached, or the turn was cancelled.
+ *             → lost         an append or a renewal found a higher epoch: not one word more.
+ *             → handedOver   we drain, or the engine has failed: the lease is given up.
+ *   sealing   → finished     the end is in the stream and the report on its queue.
+ *
+ * The job is deleted in `finished` only.
+ */
+export type Outcome = "finished" | "held" | "lost" | "handedOver";
+
+export interface TurnDeps {
+  engine: Engine;
+  stream: TokenStream;
+  writer: TokenWriter;
+  queue: Pick<JobQueue, "report">;
+  tokenizer: ChatTokenizer;
+  leaderId: string;
+  groupId: string;
+  now: () => number;
+  logger: Logger;
+}
+
+/** A lease that is not renewed for this long belongs to whoever claims the turn next. */
+export const leaseMs = 3_000;
+
+type Claimed = Extract<Claim, { status: "claimed" }>;
+
+/** Why a running turn was told to stop. Only a cancel is an end that the user gets to see. */
+type StopReason = "cancelled" | "lost" | "handedOver";
+
+export class TurnRun {
+  readonly job: Job;
+  /** Known after the claim. */
+  epoch: number | undefined;
+  readonly #abort = new AbortController();
+  #stopReason: StopReason | undefined;
+
+  constructor(job: Job) {
+    this.job = job;
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  get stopReason(): StopReason | undefined {
+    return this.#stopReason;
+  }
+
+  /** Ends generation within one step. Whoever has lost the turn cannot cancel it any more. */
+  stop(reason: StopReason): void {
+    if (this.#stopReason === undefined || reason === "lost") this.#stopReason = reason;
+    this.#abort.abort();
+  }
+}
+
+const storeMayRecover = (error: unknown): boolean => classify(error) !== "fatal";
+
+/**
+ * Runs a turn from its claim to its report.
+ * @throws EngineError when the engine itself has failed; the lease is given up before that.
+ */
+export async function runTurn(deps: TurnDeps, run: TurnRun): Promise<Outcome> {
+  const { job } = run;
+  const { leaderId, groupId } = deps;
+  const claim = await retry(
+    () => deps.stream.claim(job.turnId, { leaderId, groupId, tenantId: job.tenantId, leaseMs }),
+    { worthRetrying: storeMayRecover, signal: run.signal },
+  );
+  if (claim.status === "held") return "held";
+  if (claim.status === "sealed") {
+    const text = textOf(claim.tokens);
+    await send(deps, terminalReport(deps, run, claim, text, claim.end));
+    return "finished";
+  }
+  run.epoch = claim.epoch;
+  if (claim.cancel) run.stop("cancelled");
+  // FIFO keeps the order of what was sent, so the first report must be on its way before the last.
+  const started = send(deps, startedReport(deps, run, claim));
+  try {
+    return await generate(deps, run, claim, started);
+  } catch (error) {
+    run.stop("handedOver");
+    await giveUp(deps, run);
+    throw error;
+  }
+}
+
+async function generate(
+  deps: TurnDeps,
+  run: TurnRun,
+  claim: Claimed,
+  started: Promise<void>,
+): Promise<Outcome> {
+  const { turnId, messages, sampling } = run.job;
+  const { contextLength } = deps.engine.describe();
+  const promptTokens = fitPrompt(deps.tokenizer, messages, {
+    contextLength,
+    maxTokens: sampling.maxTokens,
+  });
+  const lane = deps.writer.open({ turnId, epoch: claim.epoch, lastSeq: claim.tokens.length }, () =>
+    run.stop("lost"),
+  );
+  try {
+    let text = textOf(claim.tokens);
+    let finish: FinishReason | "failed" = "failed";
+    if (promptTokens !== undefined) {
+      const answer = answerOf(deps, run, promptTokens, claim.tokens);
+      for (let next = await answer.next(); ; next = await answer.next()) {
+        if (next.done) {
+          finish = next.value;
+          break;
+        }
+        text += next.value.text;
+        lane.write(next.value);
+      }
+    }
+    const lastSeq = await lane.settled();
+    if (run.stopReason === "lost") return "lost";
+    if (run.stopReason === "handedOver") {
+      await giveUp(deps, run);
+      return "handedOver";
+    }
+    const firstTokenAt = claim.firstTokenAt || (lane.firstWrittenAt() ?? deps.now());
+    const end = endOf(deps, run, claim, {
+      lastSeq,
+      finish,
+      firstTokenAt,
+      promptTokens: promptTokens?.length ?? 0,
+    });
+    const sealed = await retry(() => deps.stream.seal(turnId, claim.epoch, end), {
+      worthRetrying: storeMayRecover,
+    });
+    if (sealed === "stale") return "lost";
+    if (sealed === "gap") throw new Error(`Turn ${turnId} cannot be sealed after ${lastSeq}.`);
+    await started;
+    await send(deps, terminalReport(deps, run, { ...claim, ...deps }, text, end));
+    return "finished";
+  } finally {
+    lane.close();
+  }
+}
+
+/**
+ * The answer's new tokens with their text. Tokens that do not complete a character wait for the one
+ * that does, so a stream never ends within a character, whoever goes on with it.
+ */
+async function* answerOf(
+  deps: TurnDeps,
+  run: TurnRun,
+  promptTokens: number[],
+  emitted: readonly StreamToken[],
+): AsyncGenerator<StreamToken, FinishReason> {
+  const { turnId, sampling } = run.job;
+  const detokenizer = deps.tokenizer.detokenizer();
+  for (const { token } of emitted) detokenizer.push(token);
+  const waiting: StreamToken[] = [];
+  const events = deps.engine.generate({
+    id: turnId,
+    promptTokens,
+    emittedTokens: emitted.map(({ token }) => token),
+    maxTokens: sampling.maxTokens,
+    sampling,
+    signal: run.signal,
+  });
+  for await (const event of events) {
+    if (event.type === "finish") {
+      const last = waiting.at(-1);
+      if (last !== undefined) last.text = detokenizer.flush();
+      yield* waiting;
+      return event.reason;
+    }
+    const text = detokenizer.push(event.token);
+    waiting.push({ text, token: event.token });
+    if (text !== "") yield* waiting.splice(0);
+  }
+  throw new EngineError("internal", `The engine left turn ${turnId} without an end.`);
+}
+
+function endOf(
+  deps: TurnDeps,
+  run: TurnRun,
+  claim: Claimed,
+  result: {
+    lastSeq: number;
+    finish: FinishReason | "failed";
+    firstTokenAt: number;
+    promptTokens: number;
+  },
+): StreamEnd {
+  const { lastSeq, finish, firstTokenAt, promptTokens } = result;
+  const { startedAt } = claim;
+  const end: StreamEnd = {
+    lastSeq,
+    finishReason: finish,
+    usage: { promptTokens, completionTokens: lastSeq },
+    timings: {
+      queuedMs: Math.max(0, startedAt - run.job.requestedAt),
+      firstTokenMs: Math.max(0, firstTokenAt - startedAt),
+      totalMs: Math.max(0, deps.now() - startedAt),
+    },
+  };
+  if (finish !== "failed") return end;
+  const { contextLength } = deps.engine.describe();
+  const message = `The prompt is too long for this model, whose context holds ${contextLength} tokens. Shorten it.`;
+  return { ...end, error: { code: "prompt_too_long", message } };
+}
+
+function textOf(tokens: readonly StreamToken[]): string {
+  return tokens.map((token) => token.text).join("");
+}
+
+function reportBase(
+  deps: TurnDeps,
+  run: TurnRun,
+  { groupId, leaderId, epoch }: { groupId: string; leaderId: string; epoch: number },
+) {
+  const { turnId, correlationId } = run.job;
+  return { version: 1, turnId, groupId, leaderId, epoch, at: deps.now(), correlationId } as const;
+}
+
+function startedReport(deps: TurnDeps, run: TurnRun, claim: Claimed): Report {
+  const emittedTokens = claim.tokens.length;
+  return { type: "started", ...reportBase(deps, run, claim), emittedTokens };
+}
+
+function terminalReport(
+  deps: TurnDeps,
+  run: TurnRun,
+  by: { groupId: string; leaderId: string; epoch: number; startedAt: number },
+  text: string,
+  end: StreamEnd,
+): Report {
+  const { usage, timings } = end;
+  const ending = { ...reportBase(deps, run, by), startedAt: by.startedAt, text, usage, timings };
+  switch (end.finishReason) {
+    case "stop":
+    case "length":
+      return { type: "completed", ...ending, finishReason: end.finishReason };
+    case "cancelled":
+      return { type: "cancelled", ...ending };
+    case "failed": {
+      const { code = "internal", message = "The turn failed." } = end.error ?? {};
+      return { type: "failed", ...ending, code, message };
+    }
+  }
+}
+
+/** Sends a report, as often as it takes: the job is not deleted before. */
+function send(deps: TurnDeps, report: Report): Promise<void> {
+  return retry(() => deps.queue.report(report), { worthRetrying: storeMayRecover });
+}
+
+/** Ends the lease at once, so that the next leader need not wait for it to run out. */
+async function giveUp(deps: TurnDeps, run: TurnRun): Promise<void> {
+  if (run.epoch === undefined) return;
+  await deps.stream
+    .renewAll([{ turnId: run.job.turnId, epoch: run.epoch }], 0)
+    .catch((error: unknown) => {
+      deps.logger.warn("A lease could not be given up; it runs out by itself.", {
+        turnId: run.job.turnId,
+        error: error as Error,
+      });
+    });
+}

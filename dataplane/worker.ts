@@ -1,0 +1,121 @@
+import { randomBytes } from "node:crypto";
+import type { Logger } from "@aws-lambda-powertools/logger";
+import { SQSClient } from "@aws-sdk/client-sqs";
+import { Redis } from "ioredis";
+import { processId } from "../events/ids.ts";
+import { cancelChannel } from "../events/redis-keys.ts";
+import { workerConfig } from "./config.ts";
+import { startEmbeddedEngine } from "./engine/embedded.ts";
+import { announceGroup } from "./group.ts";
+import { sqsJobQueue } from "./job-queue.ts";
+import { createLeader } from "./leader.ts";
+import { runProcess } from "./process.ts";
+import { tokenStream } from "./token-stream.ts";
+import { tokenWriter } from "./token-writer.ts";
+import { loadTokenizer } from "./tokenizer.ts";
+
+/**
+ * A tensor-parallel group: this process leads it, takes jobs for one revision, and starts the ranks
+ * that compute. When a rank dies the process ends with it, and whoever runs it starts a new group.
+ */
+const help = `
+node dataplane/worker.ts: the leader of a tensor-parallel group.
+
+It is configured by the environment:
+  REDIS_URL                  where token streams are written
+  AXON_MODEL_DIR             folder of a Hugging Face checkpoint (Llama architecture)
+  AXON_REVISION              the model revision that it serves
+  AXON_JOBS_QUEUE_URL        the revision's queue
+  AXON_JOBS_DEAD_QUEUE_URL   where jobs go that cannot be read
+  AXON_REPORTS_QUEUE_URL     where it reports what became of a turn
+  AXON_TP                    1, 2 or 4 ranks (default 2)
+  AXON_SLOTS                 turns at the same time (default 16)
+  AXON_DRAIN_MS              time for running turns after SIGTERM (default 10000)
+  LOG_LEVEL                  DEBUG, INFO, WARN or ERROR
+and by what the AWS SDK reads: AWS_REGION, AWS_ENDPOINT_URL_SQS, credentials.
+`;
+
+async function start(logger: Logger) {
+  const config = workerConfig(process.env);
+  const leaderId = processId("leader");
+  const groupId = config.AXON_GROUP_ID ?? processId("group");
+  logger.appendKeys({ groupId, leaderId, revision: config.AXON_REVISION });
+
+  const [engine, tokenizer] = await Promise.all([
+    startEmbeddedEngine({
+      modelDir: config.AXON_MODEL_DIR,
+      ranks: config.AXON_TP,
+      transport: "tcp",
+      slots: config.AXON_SLOTS,
+      tokensPerStep: 128,
+      secret: randomBytes(32).toString("hex"),
+    }),
+    loadTokenizer(config.AXON_MODEL_DIR),
+  ]);
+
+  // Commands wait while Redis is away instead of failing: the writer keeps its tokens meanwhile.
+  const redis = new Redis(config.REDIS_URL, { maxRetriesPerRequest: null });
+  const subscriber = redis.duplicate();
+  for (const client of [redis, subscriber]) {
+    client.on("error", (error) => logger.warn("Redis is away", { error }));
+  }
+  const sqs = new SQSClient();
+  const stream = tokenStream(redis);
+  const leader = createLeader({
+    ...{ engine, tokenizer, stream, leaderId, groupId, logger },
+    queue: sqsJobQueue(
+      sqs,
+      {
+        jobsQueueUrl: config.AXON_JOBS_QUEUE_URL,
+        deadLetterQueueUrl: config.AXON_JOBS_DEAD_QUEUE_URL,
+        reportsQueueUrl: config.AXON_REPORTS_QUEUE_URL,
+      },
+      (messageId, reason) => logger.error("a job cannot be read", { messageId, reason }),
+    ),
+    writer: tokenWriter(stream, {
+      now: Date.now,
+      onError: (error) => logger.warn("tokens wait for Redis", { error: error as Error }),
+    }),
+    now: Date.now,
+  });
+
+  subscriber.on("message", (_channel, turnId) => leader.cancel(turnId));
+  await subscriber.subscribe(cancelChannel);
+  const description = engine.describe();
+  const withdraw = announceGroup(redis, groupId, () => ({
+    revision: config.AXON_REVISION,
+    leaderId,
+    ranks: description.ranks,
+    slots: description.slots,
+    running: leader.running(),
+  }));
+  leader.run().catch(async (error: unknown) => {
+    logger.critical("the group has failed", { error: error as Error });
+    // What still runs gives its lease up, so that the turns move at once.
+    await Promise.race([leader.drain(0), new Promise((resolve) => setTimeout(resolve, 2_000))]);
+    process.exit(1);
+  });
+
+  return {
+    ready: {
+      role: "leader",
+      ...{ groupId, leaderId, model: description.model, revision: config.AXON_REVISION },
+      ranks: engine.health().ranks.map(({ rank, pid }) => ({ rank, pid })),
+    },
+    async drain() {
+      await leader.drain(config.AXON_DRAIN_MS);
+      await withdraw();
+      await engine.close();
+      redis.disconnect();
+      subscriber.disconnect();
+      sqs.destroy();
+    },
+  };
+}
+
+await runProcess({
+  start,
+  help,
+  serviceName: "axon-worker",
+  logLevel: () => workerConfig(process.env).LOG_LEVEL,
+});
