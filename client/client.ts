@@ -127,13 +127,21 @@ export function connect(options: ConnectOptions): Client {
     if (earlyFrames.length > mostEarlyFrames) earlyFrames.shift();
   }
 
-  function refuse({ requestId, turnId, code, message, ...details }: ServerFrame & { type: "error" }) {
+  function refuse({
+    requestId,
+    turnId,
+    code,
+    message,
+    ...details
+  }: ServerFrame & { type: "error" }) {
     const error = new AxonClientError(code, message, details);
     for (const turn of turns) {
       const request = unaccepted.get(turn);
-      if (request === undefined ? turn.turnId !== turnId : request.requestId !== requestId) continue;
+      if (request === undefined ? turn.turnId !== turnId : request.requestId !== requestId)
+        continue;
       // A turn that was accepted goes on whatever becomes of a request about it: ask again.
-      if (request === undefined && details.retryable) setTimeout(() => introduceIfOpen(turn), 1_000);
+      if (request === undefined && details.retryable)
+        setTimeout(() => introduceIfOpen(turn), 1_000);
       else turn.fail(error);
     }
   }
