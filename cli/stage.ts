@@ -11,9 +11,17 @@ export interface Stage {
 /** A mistake of the caller's, or something only the caller can mend. Shown without a stack. */
 export class CommandError extends Error {
   override readonly name = "CommandError";
+  readonly exitCode: number;
+  constructor(
+    message: string,
+    { exitCode = 1, cause }: { exitCode?: number; cause?: unknown } = {},
+  ) {
+    super(message, { cause });
+    this.exitCode = exitCode;
+  }
 }
 
-export const defaultAddress = "http://127.0.0.1:4173";
+const defaultAddress = "http://127.0.0.1:4173";
 
 /**
  * The stage at `url`; without one AXON_URL, the stage that `npm start` runs here, or the default

@@ -1,0 +1,95 @@
+import { parseArgs } from "node:util";
+import { AxonClientError } from "../client/errors.ts";
+import { chat } from "./chat.ts";
+import { log } from "./log.ts";
+import { CommandError } from "./stage.ts";
+
+const help = `axon: chat with a model that no single process holds.
+
+  axon chat "…"            ask, and read the answer as it comes
+  axon chat                ask on and on; an empty line or Ctrl-D ends it
+  axon log                 the events of the latest turn
+  axon log <turn | conversation>
+                           the events of a turn, or of all turns of a conversation
+
+Options
+  --url URL                where Axon is (default: AXON_URL, or what \`npm start\` runs)
+  --conversation ID        chat: go on with a conversation
+  --model NAME             chat: which model to ask
+  --temperature N          chat: 0 is greedy
+  --max-tokens N           chat: the longest answer
+  --seed N                 chat: the same seed gives the same answer
+  --json                   chat: updates, log: events, as one JSON object a line
+  -h, --help               this text
+
+The key is taken from AXON_KEY; a local stage gives out its own.
+
+Exit codes: 0 done, 1 failed, 2 the command cannot be understood, 130 stopped by Ctrl-C.
+`;
+
+const options = {
+  url: { type: "string" },
+  conversation: { type: "string" },
+  model: { type: "string" },
+  temperature: { type: "string" },
+  "max-tokens": { type: "string" },
+  seed: { type: "string" },
+  json: { type: "boolean", default: false },
+  help: { type: "boolean", short: "h", default: false },
+} as const;
+
+function parse() {
+  try {
+    return parseArgs({ options, allowPositionals: true });
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error), { exitCode: 2 });
+  }
+}
+
+function numberOf(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() === "" || Number.isNaN(value)) {
+    throw new CommandError(`--${name} takes a number, not "${text}".`, { exitCode: 2 });
+  }
+  return value;
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parse();
+  const [command, ...words] = positionals;
+  if (values.help || command === undefined) {
+    process.stdout.write(help);
+    return values.help ? 0 : 2;
+  }
+  switch (command) {
+    case "chat": {
+      const sampling = {
+        temperature: numberOf("temperature", values.temperature),
+        maxTokens: numberOf("max-tokens", values["max-tokens"]),
+        seed: numberOf("seed", values.seed),
+      };
+      const given = Object.entries(sampling).filter(([, value]) => value !== undefined);
+      return chat({
+        url: values.url,
+        prompt: words.join(" "),
+        conversationId: values.conversation,
+        model: values.model,
+        sampling: Object.fromEntries(given),
+        json: values.json,
+      });
+    }
+    case "log":
+      return log({ url: values.url, stream: words[0], json: values.json });
+    default:
+      throw new CommandError(`There is no command "${command}". Try axon --help.`, { exitCode: 2 });
+  }
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof CommandError || error instanceof AxonClientError)) throw error;
+  process.stderr.write(`axon: ${error.message}\n`);
+  process.exitCode = error instanceof CommandError ? error.exitCode : 1;
+}

@@ -1,0 +1,146 @@
+import { EngineError } from "../engine-error.ts";
+
+/** The dimensions of a Llama model, as its config.json gives them. */
+export interface ModelConfig {
+  architecture: "LlamaForCausalLM";
+  vocabularySize: number;
+  hiddenSize: number;
+  layers: number;
+  /** Query heads. */
+  heads: number;
+  /** Heads of keys and values; each serves `heads / keyValueHeads` query heads. */
+  keyValueHeads: number;
+  headSize: number;
+  mlpSize: number;
+  contextLength: number;
+  normEpsilon: number;
+  rope: RotaryConfig;
+  /** The output head is the embedding matrix. */
+  tiedEmbeddings: boolean;
+  eosTokens: number[];
+}
+
+export interface RotaryConfig {
+  theta: number;
+  /** The adaptation of the frequencies that Llama 3.1 brought, for contexts longer than trained. */
+  llama3?: {
+    factor: number;
+    lowFrequencyFactor: number;
+    highFrequencyFactor: number;
+    originalContextLength: number;
+  };
+}
+
+type JsonObject = Record<string, unknown>;
+
+/**
+ * Reads a config.json and, where there is one, a generation_config.json (both parsed JSON).
+ * Throws EngineError "unsupported_model" or "invalid_checkpoint", naming the field.
+ */
+export function parseModelConfig(json: unknown, generationJson?: unknown): ModelConfig {
+  const config = asObject(json, "config.json");
+  refuseUnsupported(config);
+  const hiddenSize = positiveInteger(config, "hidden_size");
+  const heads = positiveInteger(config, "num_attention_heads");
+  const keyValueHeads = positiveInteger(config, "num_key_value_heads", heads);
+  if (heads % keyValueHeads !== 0) {
+    throw invalid(
+      `num_attention_heads (${heads}) is no multiple of num_key_value_heads (${keyValueHeads})`,
+    );
+  }
+  const headSize = positiveInteger(config, "head_dim", hiddenSize / heads);
+  if (headSize % 2 !== 0) throw invalid(`head_dim (${headSize}) has to be even`);
+  const vocabularySize = positiveInteger(config, "vocab_size");
+  return {
+    architecture: "LlamaForCausalLM",
+    vocabularySize,
+    hiddenSize,
+    layers: positiveInteger(config, "num_hidden_layers"),
+    heads,
+    keyValueHeads,
+    headSize,
+    mlpSize: positiveInteger(config, "intermediate_size"),
+    contextLength: positiveInteger(config, "max_position_embeddings", 2048),
+    normEpsilon: positiveNumber(config, "rms_norm_eps", 1e-6),
+    rope: rotaryConfig(config),
+    tiedEmbeddings: config["tie_word_embeddings"] === true,
+    eosTokens: eosTokens(config, generationJson, vocabularySize),
+  };
+}
+
+function refuseUnsupported(config: JsonObject): void {
+  const architectures = config["architectures"];
+  if (!Array.isArray(architectures) || !architectures.includes("LlamaForCausalLM")) {
+    throw unsupported("architectures", architectures, '["LlamaForCausalLM"]');
+  }
+  const supported = { hidden_act: "silu", attention_bias: false, mlp_bias: false };
+  for (const [field, value] of Object.entries(supported)) {
+    const found = config[field] ?? value;
+    if (found !== value) throw unsupported(field, found, JSON.stringify(value));
+  }
+  if (config["quantization_config"] != null) {
+    throw unsupported("quantization_config", config["quantization_config"], "none");
+  }
+}
+
+/** `rope_theta` and `rope_scaling`, or both in `rope_parameters` as newer checkpoints have it. */
+function rotaryConfig(config: JsonObject): RotaryConfig {
+  const parameters = asObject(config["rope_parameters"] ?? {}, "rope_parameters");
+  const theta = positiveNumber({ ...config, ...parameters }, "rope_theta", 10_000);
+  const scaling = asObject(config["rope_scaling"] ?? parameters, "rope_scaling");
+  const type = scaling["rope_type"] ?? scaling["type"] ?? "default";
+  if (type === "default") return { theta };
+  if (type !== "llama3") throw unsupported("rope_type", type, '"default" or "llama3"');
+  return {
+    theta,
+    llama3: {
+      factor: positiveNumber(scaling, "factor"),
+      lowFrequencyFactor: positiveNumber(scaling, "low_freq_factor"),
+      highFrequencyFactor: positiveNumber(scaling, "high_freq_factor"),
+      originalContextLength: positiveInteger(scaling, "original_max_position_embeddings"),
+    },
+  };
+}
+
+/** What ends an answer: the generation config decides, if it says anything. */
+function eosTokens(config: JsonObject, generationJson: unknown, vocabularySize: number): number[] {
+  const generation = asObject(generationJson ?? {}, "generation_config.json");
+  const found = generation["eos_token_id"] ?? config["eos_token_id"] ?? [];
+  const tokens: unknown[] = Array.isArray(found) ? found : [found];
+  return tokens.map((token) => {
+    if (isInteger(token) && token >= 0 && token < vocabularySize) return token;
+    throw invalid(`eos_token_id has ${JSON.stringify(token)}, which is no token id`);
+  });
+}
+
+function asObject(value: unknown, name: string): JsonObject {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return { ...value };
+  }
+  throw invalid(`${name} has to be an object`);
+}
+
+function isInteger(value: unknown): value is number {
+  return Number.isSafeInteger(value);
+}
+
+function positiveInteger(config: JsonObject, field: string, fallback?: number): number {
+  const value = config[field] ?? fallback;
+  if (isInteger(value) && value > 0) return value;
+  throw invalid(`${field} has to be an integer above 0, and is ${JSON.stringify(value)}`);
+}
+
+function positiveNumber(config: JsonObject, field: string, fallback?: number): number {
+  const value = config[field] ?? fallback;
+  if (typeof value === "number" && Number.isFinite(value) && value > 0) return value;
+  throw invalid(`${field} has to be a number above 0, and is ${JSON.stringify(value)}`);
+}
+
+function invalid(message: string): EngineError {
+  return new EngineError("invalid_checkpoint", `The model's configuration: ${message}.`);
+}
+
+function unsupported(field: string, found: unknown, supported: string): EngineError {
+  const message = `The model's ${field} is ${JSON.stringify(found)}; supported is ${supported}.`;
+  return new EngineError("unsupported_model", message);
+}

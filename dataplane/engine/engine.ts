@@ -1,0 +1,80 @@
+/**
+ * The engine port: token ids in, token ids out. Whatever can generate (the embedded engine here, a
+ * server with GPUs elsewhere) stands behind these types, and knows nothing of what is above them.
+ */
+
+/** How the next token is drawn from the logits. */
+export interface Sampling {
+  /** 0 is greedy: always the likeliest token. */
+  temperature: number;
+  /** Draw only among the K likeliest tokens; 0 is all of them. */
+  topK: number;
+  /** Draw only among the likeliest tokens whose probabilities add up to P; 1 is all of them. */
+  topP: number;
+  /** Integer ≥ 0. A token is drawn by (seed, its position), never by what was drawn before. */
+  seed: number;
+}
+
+export interface GenerateRequest {
+  /** Names the request in errors. */
+  id: string;
+  promptTokens: readonly number[];
+  /** Tokens of the answer that an earlier run has emitted; generation goes on after them. */
+  emittedTokens: readonly number[];
+  /** Tokens of the answer at most, emitted and new ones together. */
+  maxTokens: number;
+  sampling: Sampling;
+  /** Aborting ends the request with "cancelled", within one step. */
+  signal: AbortSignal;
+}
+
+/**
+ * stop: the model ended its answer. length: `maxTokens` or the context length is reached.
+ * cancelled: the signal was aborted.
+ */
+export type FinishReason = "stop" | "length" | "cancelled";
+
+/** A finish is the last event. Tokens that end an answer are not reported as tokens. */
+export type EngineEvent =
+  | { type: "token"; token: number }
+  | { type: "finish"; reason: FinishReason };
+
+export interface EngineDescription {
+  model: string;
+  /** The same for two copies of the same weights, and for no other weights. */
+  fingerprint: string;
+  architecture: string;
+  parameters: number;
+  /** Tokens of prompt and answer together, at most. */
+  contextLength: number;
+  vocabularySize: number;
+  /** Each of these ends an answer. */
+  eosTokens: number[];
+  ranks: number;
+  /** Requests that can run at the same time; others wait. */
+  slots: number;
+}
+
+export interface EngineHealth {
+  state: "forming" | "ready" | "failed" | "closed";
+  runningTurns: number;
+  waitingTurns: number;
+  ranks: { rank: number; pid: number; alive: boolean }[];
+  /** Steps run since the start: a busy engine whose number stands still is stuck. */
+  steps: number;
+}
+
+export interface Engine {
+  describe(): EngineDescription;
+  /**
+   * Runs the request when the iteration starts; leaving the loop early cancels it.
+   * Throws `EngineError`: "prompt_too_long" or "invalid_request" before anything runs, and the
+   * code of the failure when the engine fails or closes while the request waits or runs.
+   */
+  generate(request: GenerateRequest): AsyncIterable<EngineEvent>;
+  health(): EngineHealth;
+  /** `listener` is called once when the engine fails, at once if it has already failed. */
+  onFailure(listener: (error: Error) => void): void;
+  /** Ends every rank. Requests that still run throw "closed". */
+  close(): Promise<void>;
+}
