@@ -1,4 +1,4 @@
-import type { ChatFrame, ServerFrame } from "../events/frames.ts";
+import type { AcceptedFrame, ChatFrame, ErrorFrame, ServerFrame } from "../events/frames.ts";
 import { socketAuthPrefix, socketProtocol } from "../events/socket-protocol.ts";
 import { AxonClientError } from "./errors.ts";
 import { FollowedTurn, type Turn, type TurnFrame } from "./turn.ts";
@@ -34,6 +34,9 @@ export interface ConnectOptions {
   webSocket?: typeof WebSocket;
 }
 
+/** `WebSocket.OPEN`, whatever class of sockets is used. */
+const socketOpen = 1;
+const askAgainMs = 1_000;
 const firstDelayMs = 100;
 const mostDelayMs = 5_000;
 /** A client that has never been connected gives up after so many attempts: something is wrong. */
@@ -47,157 +50,161 @@ const mostEarlyFrames = 1_000;
  * those that were not are asked again under the same request id.
  */
 export function connect(options: ConnectOptions): Client {
-  const { url, credential, onState = () => {}, webSocket = WebSocket } = options;
-  const protocols = [socketProtocol, socketAuthPrefix + base64url(credential)];
-  const turns = new Set<FollowedTurn>();
-  const unaccepted = new Map<FollowedTurn, ChatFrame>();
-  const earlyFrames: TurnFrame[] = [];
-  let socket: WebSocket | undefined;
-  let hasBeenOpen = false;
-  let failures = 0;
-  let closed = false;
+  return new SocketClient(options);
+}
 
-  function open(): void {
-    if (socket !== undefined || closed) return;
-    onState(hasBeenOpen ? "reconnecting" : "connecting");
-    const opened = new webSocket(url, protocols);
-    socket = opened;
-    opened.onopen = () => {
-      hasBeenOpen = true;
-      failures = 0;
-      onState("open");
-      for (const turn of turns) introduce(turn);
-    };
-    opened.onmessage = ({ data }) => receive(data);
-    opened.onclose = () => {
-      if (socket !== opened) return;
-      socket = undefined;
-      failures++;
-      if (turns.size === 0) onState(closed ? "closed" : "idle");
-      else if (hasBeenOpen || failures < mostFirstAttempts) reopenLater();
-      else failAll("connection_failed", `No connection to ${url}. Check the address and the key.`);
-    };
+class SocketClient implements Client {
+  readonly #url: string;
+  readonly #protocols: string[];
+  readonly #onState: (state: ConnectionState) => void;
+  readonly #webSocket: typeof WebSocket;
+  readonly #turns = new Set<FollowedTurn>();
+  readonly #unaccepted = new Map<FollowedTurn, ChatFrame>();
+  readonly #earlyFrames: TurnFrame[] = [];
+  #socket: WebSocket | undefined;
+  #hasBeenOpen = false;
+  #failures = 0;
+  #closed = false;
+
+  constructor({ url, credential, onState = () => {}, webSocket = WebSocket }: ConnectOptions) {
+    this.#url = url;
+    this.#protocols = [socketProtocol, socketAuthPrefix + base64url(credential)];
+    this.#onState = onState;
+    this.#webSocket = webSocket;
   }
 
-  function reopenLater(): void {
-    onState("reconnecting");
-    const delayMs = Math.min(mostDelayMs, firstDelayMs * 2 ** failures);
-    setTimeout(open, delayMs * (0.5 + Math.random() / 2));
-  }
-
-  /** Tells the server what we want of a turn: on a new connection it knows nothing of it. */
-  function introduce(turn: FollowedTurn): void {
-    const request = unaccepted.get(turn);
-    if (request !== undefined) send(request);
-    else send({ action: "resume", turnId: turn.turnId, after: turn.applied });
-    if (turn.cancelRequested) turn.cancel();
-  }
-
-  function send(frame: object): void {
-    // What cannot be sent now is said anew by `introduce` when the connection is back.
-    if (socket?.readyState === 1) socket.send(JSON.stringify(frame));
-  }
-
-  function receive(data: unknown): void {
-    const frame = JSON.parse(String(data)) as ServerFrame;
-    switch (frame.type) {
-      case "accepted":
-        for (const [turn, { requestId }] of unaccepted) {
-          if (requestId !== frame.requestId) continue;
-          unaccepted.delete(turn);
-          turn.accept(frame);
-        }
-        for (const early of earlyFrames.splice(0)) route(early);
-        return;
-      case "error":
-        return refuse(frame);
-      case "tokens":
-      case "rewind":
-      case "done":
-        return route(frame);
-    }
-  }
-
-  function route(frame: TurnFrame): void {
-    const known = [...turns].filter((turn) => turn.turnId === frame.turnId);
-    for (const turn of known) turn.apply(frame);
-    if (known.length > 0 || unaccepted.size === 0) return;
-    // Once too many are held back the oldest go: the gap they leave is asked for when it is found.
-    earlyFrames.push(frame);
-    if (earlyFrames.length > mostEarlyFrames) earlyFrames.shift();
-  }
-
-  function refuse({
-    requestId,
-    turnId,
-    code,
-    message,
-    ...details
-  }: ServerFrame & { type: "error" }) {
-    const error = new AxonClientError(code, message, details);
-    for (const turn of turns) {
-      const request = unaccepted.get(turn);
-      if (request === undefined ? turn.turnId !== turnId : request.requestId !== requestId)
-        continue;
-      // A turn that was accepted goes on whatever becomes of a request about it: ask again.
-      if (request === undefined && details.retryable)
-        setTimeout(() => introduceIfOpen(turn), 1_000);
-      else turn.fail(error);
-    }
-  }
-
-  function introduceIfOpen(turn: FollowedTurn): void {
-    if (turns.has(turn)) introduce(turn);
-  }
-
-  function failAll(code: string, message: string): void {
-    onState(closed ? "closed" : "idle");
-    for (const turn of [...turns]) {
-      turn.fail(new AxonClientError(code, message, { retryable: code === "connection_failed" }));
-    }
-    failures = 0;
-  }
-
-  function follow(): FollowedTurn {
-    const turn = new FollowedTurn(send, (left) => {
-      turns.delete(left);
-      unaccepted.delete(left);
-    });
-    if (closed) turn.fail(new AxonClientError("closed", "This client was closed."));
-    else turns.add(turn);
+  chat({ signal, ...request }: ChatRequest): Turn {
+    const turn = this.#follow();
+    this.#unaccepted.set(turn, { action: "chat", requestId: crypto.randomUUID(), ...request });
+    if (signal?.aborted) turn.cancel();
+    else signal?.addEventListener("abort", () => turn.cancel(), { once: true });
+    this.#begin(turn);
     return turn;
   }
 
-  function begin(turn: FollowedTurn): void {
-    if (socket?.readyState === 1) introduce(turn);
-    else open();
+  resume({ turnId, after = 0 }: { turnId: string; after?: number }): Turn {
+    const turn = this.#follow();
+    turn.turnId = turnId;
+    turn.applied = after;
+    this.#begin(turn);
+    return turn;
   }
 
-  return {
-    chat({ signal, ...request }) {
-      const turn = follow();
-      unaccepted.set(turn, { action: "chat", requestId: crypto.randomUUID(), ...request });
-      if (signal?.aborted) turn.cancel();
-      else signal?.addEventListener("abort", () => turn.cancel(), { once: true });
-      begin(turn);
-      return turn;
-    },
+  close(): void {
+    this.#closed = true;
+    this.#failAll("closed", "This client was closed.");
+    this.#socket?.close(1000);
+    this.#socket = undefined;
+  }
 
-    resume({ turnId, after = 0 }) {
-      const turn = follow();
-      turn.turnId = turnId;
-      turn.applied = after;
-      begin(turn);
-      return turn;
-    },
+  #follow(): FollowedTurn {
+    const turn = new FollowedTurn(
+      (frame) => this.#send(frame),
+      (left) => {
+        this.#turns.delete(left);
+        this.#unaccepted.delete(left);
+      },
+    );
+    if (this.#closed) turn.fail(new AxonClientError("closed", "This client was closed."));
+    else this.#turns.add(turn);
+    return turn;
+  }
 
-    close() {
-      closed = true;
-      failAll("closed", "This client was closed.");
-      socket?.close(1000);
-      socket = undefined;
-    },
-  };
+  #begin(turn: FollowedTurn): void {
+    if (this.#socket?.readyState === socketOpen) this.#introduce(turn);
+    else this.#open();
+  }
+
+  #open(): void {
+    if (this.#socket !== undefined || this.#closed) return;
+    this.#onState(this.#hasBeenOpen ? "reconnecting" : "connecting");
+    const socket = new this.#webSocket(this.#url, this.#protocols);
+    this.#socket = socket;
+    socket.onopen = () => {
+      this.#hasBeenOpen = true;
+      this.#failures = 0;
+      this.#onState("open");
+      for (const turn of this.#turns) this.#introduce(turn);
+    };
+    socket.onmessage = ({ data }) => this.#receive(JSON.parse(String(data)) as ServerFrame);
+    socket.onclose = () => {
+      if (this.#socket === socket) this.#onClose();
+    };
+  }
+
+  #onClose(): void {
+    this.#socket = undefined;
+    this.#failures++;
+    if (this.#turns.size === 0) {
+      this.#onState("idle");
+    } else if (this.#hasBeenOpen || this.#failures < mostFirstAttempts) {
+      this.#onState("reconnecting");
+      const delayMs = Math.min(mostDelayMs, firstDelayMs * 2 ** this.#failures);
+      setTimeout(() => this.#open(), delayMs * (0.5 + Math.random() / 2));
+    } else {
+      const message = `No connection to ${this.#url}. Check the address and the key.`;
+      this.#failAll("connection_failed", message);
+    }
+  }
+
+  /** Tells the server what we want of a turn: on a new connection it knows nothing of it. */
+  #introduce(turn: FollowedTurn): void {
+    const request = this.#unaccepted.get(turn);
+    if (request !== undefined) this.#send(request);
+    else this.#send({ action: "resume", turnId: turn.turnId, after: turn.applied });
+    if (turn.cancelRequested) turn.cancel();
+  }
+
+  #send(frame: object): void {
+    // What cannot be sent now is said anew when the connection is back.
+    if (this.#socket?.readyState === socketOpen) this.#socket.send(JSON.stringify(frame));
+  }
+
+  #receive(frame: ServerFrame): void {
+    if (frame.type === "accepted") this.#accept(frame);
+    else if (frame.type === "error") this.#refuse(frame);
+    else this.#route(frame);
+  }
+
+  #accept(frame: AcceptedFrame): void {
+    for (const [turn, { requestId }] of this.#unaccepted) {
+      if (requestId !== frame.requestId) continue;
+      this.#unaccepted.delete(turn);
+      turn.accept(frame);
+    }
+    for (const early of this.#earlyFrames.splice(0)) this.#route(early);
+  }
+
+  #route(frame: TurnFrame): void {
+    const known = [...this.#turns].filter((turn) => turn.turnId === frame.turnId);
+    for (const turn of known) turn.apply(frame);
+    if (known.length > 0 || this.#unaccepted.size === 0) return;
+    // Once too many are held back the oldest go: the gap they leave is asked for when it is found.
+    this.#earlyFrames.push(frame);
+    if (this.#earlyFrames.length > mostEarlyFrames) this.#earlyFrames.shift();
+  }
+
+  #refuse({ requestId, turnId, code, message, ...details }: ErrorFrame): void {
+    for (const turn of this.#turns) {
+      const request = this.#unaccepted.get(turn);
+      const isMeant = request ? request.requestId === requestId : turn.turnId === turnId;
+      if (!isMeant) continue;
+      if (request !== undefined || !details.retryable) {
+        turn.fail(new AxonClientError(code, message, details));
+      } else {
+        // A turn that was accepted goes on, whatever becomes of a request about it: ask again.
+        setTimeout(() => this.#turns.has(turn) && this.#introduce(turn), askAgainMs);
+      }
+    }
+  }
+
+  #failAll(code: string, message: string): void {
+    this.#failures = 0;
+    this.#onState(this.#closed ? "closed" : "idle");
+    for (const turn of [...this.#turns]) {
+      turn.fail(new AxonClientError(code, message, { retryable: code === "connection_failed" }));
+    }
+  }
 }
 
 function base64url(text: string): string {

@@ -63,27 +63,14 @@ export class FollowedTurn implements Turn {
 
   apply(frame: TurnFrame): void {
     if (frame.type === "tokens") {
-      if (frame.to <= this.applied) return;
-      if (frame.from !== this.applied + 1) return this.askForMissing();
-      this.applied = frame.to;
-      this.#pieces.push({ to: frame.to, text: frame.text });
-      this.#push({ type: "text", text: frame.text, from: frame.from, to: frame.to });
+      this.#extend(frame);
     } else if (frame.type === "rewind") {
       this.#rewind(frame.to);
     } else if (frame.lastSeq > this.applied) {
-      this.askForMissing();
+      this.#askForMissing();
     } else {
       this.#finish(frame);
     }
-  }
-
-  /** Tokens are missing: asks the server for all after the last one applied. */
-  askForMissing(): void {
-    const now = Date.now();
-    const { after, at } = this.#asked;
-    if (after === this.applied && now - at < askAgainMs) return;
-    this.#asked = { after: this.applied, at: now };
-    this.#send({ action: "resume", turnId: this.turnId, after: this.applied });
   }
 
   fail(error: AxonClientError): void {
@@ -120,13 +107,33 @@ export class FollowedTurn implements Turn {
     }
   }
 
+  #extend({ from, to, text }: TokensFrame): void {
+    if (to <= this.applied) return;
+    if (from !== this.applied + 1) {
+      this.#askForMissing();
+      return;
+    }
+    this.applied = to;
+    this.#pieces.push({ to, text });
+    this.#push({ type: "text", text, from, to });
+  }
+
   #rewind(to: number): void {
     if (to >= this.applied) return;
     while ((this.#pieces.at(-1)?.to ?? 0) > to) this.#pieces.pop();
     this.applied = this.#pieces.at(-1)?.to ?? 0;
     this.#push({ type: "rewind", text: this.#whole(), to: this.applied });
     // A piece cannot be cut between its tokens: what was dropped of it is asked for again.
-    if (this.applied < to) this.askForMissing();
+    if (this.applied < to) this.#askForMissing();
+  }
+
+  /** Tokens are missing: asks the server for all after the last one applied. */
+  #askForMissing(): void {
+    const now = Date.now();
+    const { after, at } = this.#asked;
+    if (after === this.applied && now - at < askAgainMs) return;
+    this.#asked = { after: this.applied, at: now };
+    this.#send({ action: "resume", turnId: this.turnId, after: this.applied });
   }
 
   #finish({ turnId: _, ...done }: DoneFrame): void {

@@ -38,84 +38,91 @@ export interface QueueUrls {
 /** How long a delivery stays hidden before somebody renews it. A dead leader's jobs return after it. */
 export const visibilitySeconds = 6;
 
-export function sqsJobQueue(
-  sqs: SQSClient,
-  urls: QueueUrls,
-  onMalformed: (messageId: string, reason: string) => void,
-): JobQueue {
-  const queueUrl = urls.jobsQueueUrl;
+export class SqsJobQueue implements JobQueue {
+  readonly #sqs: SQSClient;
+  readonly #urls: QueueUrls;
+  readonly #onMalformed: (messageId: string, reason: string) => void;
 
-  async function deadLetter(message: Message, reason: string) {
-    await sqs.send(
+  constructor(
+    sqs: SQSClient,
+    urls: QueueUrls,
+    onMalformed: (messageId: string, reason: string) => void,
+  ) {
+    this.#sqs = sqs;
+    this.#urls = urls;
+    this.#onMalformed = onMalformed;
+  }
+
+  async receive(most: number, signal: AbortSignal): Promise<Delivery[]> {
+    const { Messages = [] } = await this.#sqs.send(
+      new ReceiveMessageCommand({
+        QueueUrl: this.#urls.jobsQueueUrl,
+        MaxNumberOfMessages: Math.min(10, most),
+        WaitTimeSeconds: 20,
+        VisibilityTimeout: visibilitySeconds,
+        MessageSystemAttributeNames: ["ApproximateReceiveCount"],
+      }),
+      { abortSignal: signal },
+    );
+    const deliveries: Delivery[] = [];
+    for (const message of Messages) {
+      const receipt = message.ReceiptHandle ?? "";
+      const parsed = parseJob(message.Body ?? "");
+      if (typeof parsed === "string") {
+        await this.#deadLetter(message, parsed);
+        await this.delete([receipt]);
+      } else {
+        const receiveCount = Number(message.Attributes?.ApproximateReceiveCount ?? 1);
+        deliveries.push({ job: parsed, receipt, receiveCount });
+      }
+    }
+    return deliveries;
+  }
+
+  async hide(receipts: readonly string[], seconds: number): Promise<void> {
+    const QueueUrl = this.#urls.jobsQueueUrl;
+    for (const batch of inTens(receipts)) {
+      const Entries = batch.map((ReceiptHandle, i) => ({
+        Id: String(i),
+        ReceiptHandle,
+        VisibilityTimeout: seconds,
+      }));
+      // An entry that fails belongs to a message that is gone or shown again: nothing is left to hide.
+      await this.#sqs.send(new ChangeMessageVisibilityBatchCommand({ QueueUrl, Entries }));
+    }
+  }
+
+  async delete(receipts: readonly string[]): Promise<void> {
+    const QueueUrl = this.#urls.jobsQueueUrl;
+    for (const batch of inTens(receipts)) {
+      const Entries = batch.map((ReceiptHandle, i) => ({ Id: String(i), ReceiptHandle }));
+      await this.#sqs.send(new DeleteMessageBatchCommand({ QueueUrl, Entries }));
+    }
+  }
+
+  async report(report: Report): Promise<void> {
+    await this.#sqs.send(
       new SendMessageCommand({
-        QueueUrl: urls.deadLetterQueueUrl,
+        QueueUrl: this.#urls.reportsQueueUrl,
+        MessageBody: JSON.stringify(report),
+        MessageGroupId: report.turnId,
+        MessageDeduplicationId: reportDeduplicationId(report),
+      }),
+    );
+  }
+
+  async #deadLetter(message: Message, reason: string): Promise<void> {
+    await this.#sqs.send(
+      new SendMessageCommand({
+        QueueUrl: this.#urls.deadLetterQueueUrl,
         MessageBody: message.Body ?? "",
         MessageAttributes: {
           reason: { DataType: "String", StringValue: reason.slice(0, 1_000) },
         },
       }),
     );
-    onMalformed(message.MessageId ?? "", reason);
+    this.#onMalformed(message.MessageId ?? "", reason);
   }
-
-  const queue: JobQueue = {
-    async receive(most, signal) {
-      const { Messages = [] } = await sqs.send(
-        new ReceiveMessageCommand({
-          QueueUrl: queueUrl,
-          MaxNumberOfMessages: Math.min(10, most),
-          WaitTimeSeconds: 20,
-          VisibilityTimeout: visibilitySeconds,
-          MessageSystemAttributeNames: ["ApproximateReceiveCount"],
-        }),
-        { abortSignal: signal },
-      );
-      const deliveries: Delivery[] = [];
-      for (const message of Messages) {
-        const receipt = message.ReceiptHandle ?? "";
-        const parsed = parseJob(message.Body ?? "");
-        if (typeof parsed === "string") {
-          await deadLetter(message, parsed);
-          await queue.delete([receipt]);
-        } else {
-          const receiveCount = Number(message.Attributes?.ApproximateReceiveCount ?? 1);
-          deliveries.push({ job: parsed, receipt, receiveCount });
-        }
-      }
-      return deliveries;
-    },
-
-    async hide(receipts, seconds) {
-      for (const batch of inTens(receipts)) {
-        const Entries = batch.map((ReceiptHandle, i) => ({
-          Id: String(i),
-          ReceiptHandle,
-          VisibilityTimeout: seconds,
-        }));
-        // An entry that fails belongs to a message that is gone or shown again: nothing is left to hide.
-        await sqs.send(new ChangeMessageVisibilityBatchCommand({ QueueUrl: queueUrl, Entries }));
-      }
-    },
-
-    async delete(receipts) {
-      for (const batch of inTens(receipts)) {
-        const Entries = batch.map((ReceiptHandle, i) => ({ Id: String(i), ReceiptHandle }));
-        await sqs.send(new DeleteMessageBatchCommand({ QueueUrl: queueUrl, Entries }));
-      }
-    },
-
-    async report(report) {
-      await sqs.send(
-        new SendMessageCommand({
-          QueueUrl: urls.reportsQueueUrl,
-          MessageBody: JSON.stringify(report),
-          MessageGroupId: report.turnId,
-          MessageDeduplicationId: reportDeduplicationId(report),
-        }),
-      );
-    },
-  };
-  return queue;
 }
 
 /** The job, or why it is none. */

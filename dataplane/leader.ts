@@ -3,29 +3,13 @@ import { retry } from "./backoff.ts";
 import { type Delivery, type JobQueue, visibilitySeconds } from "./job-queue.ts";
 import { leaseMs, type Outcome, runTurn, type TurnDeps, TurnRun } from "./turn-run.ts";
 
-/**
- * The leader of a group: takes as many jobs as the engine has free slots, runs their turns, and keeps
- * what it holds alive, the leases in Redis every second and the deliveries in SQS every two.
- *
- * It knows nothing of other leaders. That a turn is run by one of them only is decided in Redis, with
- * every claim and every append.
- */
-export interface Leader {
-  /** Takes jobs until it drains. Rejects when the engine fails: the group is over then. */
-  run(): Promise<void>;
-  /** Takes no more jobs, waits for the running turns, and hands over what is left at the deadline. */
-  drain(deadlineMs: number): Promise<void>;
-  /** Ends a turn as cancelled, if it runs here. */
-  cancel(turnId: string): void;
-  running(): number;
-}
-
 export interface LeaderDeps extends TurnDeps {
   queue: JobQueue;
   logger: Logger;
 }
 
-interface Held {
+/** A turn in this leader's hands. */
+interface HeldTurn {
   run: TurnRun;
   /** Every delivery of the turn's job: an outbox may have sent it twice. */
   receipts: string[];
@@ -35,88 +19,144 @@ interface Held {
 /** A duplicate of a job that another leader runs is dropped before it would count as undeliverable. */
 const mostReceivesOfDuplicate = 4;
 
-export function createLeader(deps: LeaderDeps): Leader {
-  const { engine, queue, stream, logger } = deps;
-  const slots = engine.describe().slots;
-  const held = new Map<string, Held>();
-  const polling = new AbortController();
-  let slotFreed: () => void = () => {};
-  let fail: (error: Error) => void = () => {};
-  const failed = new Promise<never>((_, reject) => {
-    fail = reject;
-  });
-  failed.catch(() => {});
+/**
+ * The leader of a group: takes as many jobs as the engine has free slots, runs their turns, and keeps
+ * what it holds alive, the leases in Redis every second and the deliveries in SQS every two.
+ *
+ * It knows nothing of other leaders. That a turn is run by one of them only is decided in Redis, with
+ * every claim and every append.
+ */
+export class Leader {
+  readonly #deps: LeaderDeps;
+  readonly #slots: number;
+  readonly #held = new Map<string, HeldTurn>();
+  readonly #polling = new AbortController();
+  readonly #failed = Promise.withResolvers<never>();
+  #slotFreed: () => void = () => {};
 
-  async function consume(): Promise<void> {
-    while (!polling.signal.aborted) {
-      const free = slots - held.size;
-      if (free <= 0) {
-        await new Promise<void>((resolve) => {
-          slotFreed = resolve;
-        });
-        continue;
-      }
-      const deliveries = await retry(() => queue.receive(free, polling.signal), {
-        worthRetrying: () => true,
-        signal: polling.signal,
-      }).catch((error: unknown) => {
-        if (!polling.signal.aborted) throw error;
-        return [];
-      });
-      for (const delivery of deliveries) take(delivery);
+  constructor(deps: LeaderDeps) {
+    this.#deps = deps;
+    this.#slots = deps.engine.describe().slots;
+    this.#failed.promise.catch(() => {});
+  }
+
+  get running(): number {
+    return this.#held.size;
+  }
+
+  /** Takes jobs until it drains. Rejects when the engine fails: the group is over then. */
+  async run(): Promise<void> {
+    const timers = [
+      this.#every(leaseMs / 3, "renewing leases", () => this.#renewLeases()),
+      this.#every(visibilitySeconds * 333, "renewing deliveries", () => this.#renewDeliveries()),
+    ];
+    this.#deps.engine.onFailure((error) => this.#fail(error));
+    try {
+      await Promise.race([this.#consume(), this.#failed.promise]);
+      await Promise.race([this.#allEnded(), this.#failed.promise]);
+    } finally {
+      for (const timer of timers) clearInterval(timer);
     }
   }
 
-  function take(delivery: Delivery): void {
-    const { job, receipt } = delivery;
-    const known = held.get(job.turnId);
+  /** Takes no more jobs, waits for the running turns, and hands over what is left at the deadline. */
+  async drain(deadlineMs: number): Promise<void> {
+    this.#polling.abort();
+    this.#slotFreed();
+    const deadline = setTimeout(() => {
+      for (const { run } of this.#held.values()) run.stop("handedOver");
+    }, deadlineMs);
+    await this.#allEnded();
+    clearTimeout(deadline);
+  }
+
+  /** Ends a turn as cancelled, if it runs here. */
+  cancel(turnId: string): void {
+    this.#held.get(turnId)?.run.stop("cancelled");
+  }
+
+  async #allEnded(): Promise<void> {
+    await Promise.all([...this.#held.values()].map(({ ended }) => ended));
+  }
+
+  async #consume(): Promise<void> {
+    const { signal } = this.#polling;
+    while (!signal.aborted) {
+      const free = this.#slots - this.#held.size;
+      if (free <= 0) {
+        await new Promise<void>((resolve) => {
+          this.#slotFreed = resolve;
+        });
+        continue;
+      }
+      const deliveries = await retry(() => this.#deps.queue.receive(free, signal), {
+        worthRetrying: () => true,
+        signal,
+      }).catch((error: unknown) => {
+        if (!signal.aborted) throw error;
+        return [];
+      });
+      for (const delivery of deliveries) this.#take(delivery);
+    }
+  }
+
+  #take({ job, receipt, receiveCount }: Delivery): void {
+    const known = this.#held.get(job.turnId);
     if (known !== undefined) {
       known.receipts.push(receipt);
       return;
     }
     const run = new TurnRun(job);
-    const entry: Held = { run, receipts: [receipt], ended: Promise.resolve() };
-    held.set(job.turnId, entry);
-    entry.ended = runTurn(deps, run)
-      .then((outcome) => settle(entry, outcome, delivery.receiveCount))
-      .catch((error: unknown) => onFailure(entry, error))
+    const held: HeldTurn = { run, receipts: [receipt], ended: Promise.resolve() };
+    this.#held.set(job.turnId, held);
+    held.ended = runTurn(this.#deps, run)
+      .then((outcome) => this.#settle(held, outcome, receiveCount))
+      .catch((error: unknown) => this.#onFailure(held, error))
       .finally(() => {
-        held.delete(job.turnId);
-        slotFreed();
+        this.#held.delete(job.turnId);
+        this.#slotFreed();
       });
   }
 
-  async function settle(entry: Held, outcome: Outcome, receiveCount: number): Promise<void> {
-    const { turnId, tenantId, correlationId } = entry.run.job;
-    logger.info("turn left", { turnId, tenantId, correlationId, outcome, epoch: entry.run.epoch });
+  async #settle({ run, receipts }: HeldTurn, outcome: Outcome, receives: number): Promise<void> {
+    const { logger, queue } = this.#deps;
+    const { turnId, tenantId, correlationId } = run.job;
+    logger.info("turn left", { turnId, tenantId, correlationId, outcome, epoch: run.epoch });
     switch (outcome) {
       case "finished":
-        return queue.delete(entry.receipts);
+        return queue.delete(receipts);
       case "held":
         // The leader that runs it may die; if it still lives after so many looks, the outbox's
         // sweep is net enough, and a duplicate should not end among the dead letters.
-        if (receiveCount >= mostReceivesOfDuplicate) return queue.delete(entry.receipts);
-        return queue.hide(entry.receipts, Math.ceil(leaseMs / 1_000) + 1);
+        if (receives >= mostReceivesOfDuplicate) return queue.delete(receipts);
+        return queue.hide(receipts, Math.ceil(leaseMs / 1_000) + 1);
       case "lost":
         return;
       case "handedOver":
-        return queue.hide(entry.receipts, 0);
+        return queue.hide(receipts, 0);
     }
   }
 
-  async function onFailure(entry: Held, error: unknown): Promise<void> {
-    const { turnId, tenantId, correlationId } = entry.run.job;
+  async #onFailure({ run, receipts }: HeldTurn, error: unknown): Promise<void> {
+    const { logger, queue, engine } = this.#deps;
+    const { turnId, tenantId, correlationId } = run.job;
     logger.error("turn broke off", { turnId, tenantId, correlationId, error: error as Error });
-    await queue.hide(entry.receipts, 0).catch(() => {});
-    if (engine.health().state === "failed") fail(error as Error);
+    if (engine.health().state === "failed") this.#fail(error as Error);
+    await queue.hide(receipts, 0).catch(() => {});
   }
 
-  async function renewLeases(): Promise<void> {
-    const claimed = [...held.values()].flatMap(({ run }) =>
+  #fail(error: Error): void {
+    // What this leader gives back now is not for itself.
+    this.#polling.abort();
+    this.#failed.reject(error);
+  }
+
+  async #renewLeases(): Promise<void> {
+    const claimed = [...this.#held.values()].flatMap(({ run }) =>
       run.epoch === undefined ? [] : [{ run, turnId: run.job.turnId, epoch: run.epoch }],
     );
     if (claimed.length === 0) return;
-    const results = await stream.renewAll(claimed, leaseMs);
+    const results = await this.#deps.stream.renewAll(claimed, leaseMs);
     results.forEach(({ status, cancel }, i) => {
       const run = claimed[i]?.run;
       if (status === "stale") run?.stop("lost");
@@ -124,55 +164,24 @@ export function createLeader(deps: LeaderDeps): Leader {
     });
   }
 
-  async function renewDeliveries(): Promise<void> {
-    const receipts = [...held.values()].flatMap((entry) => entry.receipts);
-    await queue.hide(receipts, visibilitySeconds);
+  async #renewDeliveries(): Promise<void> {
+    const receipts = [...this.#held.values()].flatMap((held) => held.receipts);
+    await this.#deps.queue.hide(receipts, visibilitySeconds);
   }
 
   /** A failed renewal is tried again by the next one; what it costs is decided by lease and epoch. */
-  function every(ms: number, task: () => Promise<void>, name: string): NodeJS.Timeout {
+  #every(ms: number, name: string, task: () => Promise<void>): NodeJS.Timeout {
     let busy = false;
     return setInterval(() => {
       if (busy) return;
       busy = true;
       task()
-        .catch((error: unknown) => logger.warn(`${name} failed`, { error: error as Error }))
+        .catch((error: unknown) =>
+          this.#deps.logger.warn(`${name} failed`, { error: error as Error }),
+        )
         .finally(() => {
           busy = false;
         });
     }, ms);
   }
-
-  return {
-    async run() {
-      const timers = [
-        every(leaseMs / 3, renewLeases, "renewing leases"),
-        every((visibilitySeconds / 3) * 1_000, renewDeliveries, "renewing deliveries"),
-      ];
-      engine.onFailure(fail);
-      try {
-        await Promise.race([consume(), failed]);
-        await Promise.race([Promise.all([...held.values()].map(({ ended }) => ended)), failed]);
-      } finally {
-        for (const timer of timers) clearInterval(timer);
-      }
-    },
-
-    async drain(deadlineMs) {
-      polling.abort();
-      slotFreed();
-      const all = () => Promise.all([...held.values()].map(({ ended }) => ended));
-      const deadline = setTimeout(() => {
-        for (const { run } of held.values()) run.stop("handedOver");
-      }, deadlineMs);
-      await all();
-      clearTimeout(deadline);
-    },
-
-    cancel(turnId) {
-      held.get(turnId)?.run.stop("cancelled");
-    },
-
-    running: () => held.size,
-  };
 }

@@ -11,7 +11,7 @@ import { relayConfig } from "./config.ts";
 import { runProcess } from "./process.ts";
 import { callBudget } from "./relay/call-budget.ts";
 import { apiGatewayConnections } from "./relay/connections.ts";
-import { createDelivery, type DeliveryDeps } from "./relay/delivery.ts";
+import { Delivery, type DeliveryDeps } from "./relay/delivery.ts";
 import { shardLeases } from "./relay/shard-leases.ts";
 
 const help = `
@@ -27,6 +27,8 @@ and by what the AWS SDK reads: AWS_REGION, credentials.
 
 /** A turn that was silent for this long is looked up in its stream. */
 const silentMs = 2_000;
+/** How long calls under way may take when the relay ends. */
+const drainMs = 2_000;
 
 /**
  * A relay: leases of shards, notifications of those shards, deliveries to their connections.
@@ -38,7 +40,7 @@ export async function startRelay(
 ): Promise<{ shards: () => number[]; stop: () => Promise<void> }> {
   const { redis, logger } = deps;
   const subscriber = redis.duplicate();
-  const delivery = createDelivery(deps);
+  const delivery = new Delivery(deps);
 
   /** Subscribes first, so that nothing falls between what the set holds and what is announced. */
   async function take(shard: number): Promise<void> {
@@ -82,7 +84,8 @@ export async function startRelay(
     shards: () => [...leases.owned],
     async stop() {
       clearInterval(tick);
-      await delivery.saveProgress();
+      await subscriber.unsubscribe();
+      await delivery.drain(drainMs);
       await leases.release();
       subscriber.disconnect();
     },

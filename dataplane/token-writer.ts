@@ -1,17 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { backoffMs } from "./backoff.ts";
-import type { StreamToken, TokenStream } from "./token-stream.ts";
+import type { AppendResult, StreamToken, TokenStream } from "./token-stream.ts";
 
-/**
- * Writes the tokens of all running turns. While one round trip is under way the next tokens gather,
- * and go out together in the next: one pipeline a step at a calm pace, larger ones under load. When
- * Redis is away, tokens wait here and are written once it is back; the script makes a repeat harmless.
- */
-export interface TokenWriter {
-  /** Starts writing for a turn that has `lastSeq` tokens already. */
-  open(turn: { turnId: string; epoch: number; lastSeq: number }, onLost: () => void): TurnWriter;
-}
-
+/** One turn's way into its token stream. */
 export interface TurnWriter {
   write(token: StreamToken): void;
   /** Resolves when all that was written is in the stream, with its last sequence number. */
@@ -32,17 +23,70 @@ interface Lane {
   waiters: (() => void)[];
 }
 
-export function tokenWriter(
-  stream: TokenStream,
-  { now, onError }: { now: () => number; onError: (error: unknown) => void },
-): TokenWriter {
-  const lanes = new Set<Lane>();
-  let flushing = false;
+/**
+ * Writes the tokens of all running turns. While one round trip is under way the next tokens gather,
+ * and go out together in the next: one pipeline a step at a calm pace, larger ones under load. When
+ * Redis is away, tokens wait here and are written once it is back; the script makes a repeat harmless.
+ */
+export class TokenWriter {
+  readonly #stream: TokenStream;
+  readonly #now: () => number;
+  readonly #onError: (error: unknown) => void;
+  readonly #lanes = new Set<Lane>();
+  #flushing = false;
 
-  async function flush(): Promise<void> {
-    for (let failures = 0; ; ) {
-      const batch = [...lanes].filter((lane) => lane.pending.length > 0);
-      if (batch.length === 0) return;
+  constructor(
+    stream: TokenStream,
+    { now, onError }: { now: () => number; onError: (error: unknown) => void },
+  ) {
+    this.#stream = stream;
+    this.#now = now;
+    this.#onError = onError;
+  }
+
+  /** Starts writing for a turn that has `lastSeq` tokens. `onLost`: another leader has it now. */
+  open(turn: { turnId: string; epoch: number; lastSeq: number }, onLost: () => void): TurnWriter {
+    const lane: Lane = {
+      ...turn,
+      ...{ onLost, pending: [], waiters: [], closed: false, firstWrittenAt: undefined },
+    };
+    this.#lanes.add(lane);
+    return {
+      write: (token) => {
+        if (lane.closed) return;
+        lane.pending.push(token);
+        this.#schedule();
+      },
+      async settled() {
+        if (lane.pending.length > 0) {
+          await new Promise<void>((resolve) => lane.waiters.push(resolve));
+        }
+        return lane.lastSeq;
+      },
+      firstWrittenAt: () => lane.firstWrittenAt,
+      close: () => this.#close(lane),
+    };
+  }
+
+  #schedule(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    // The engine hands out a step's tokens one turn after the other: wait for the last of them.
+    setImmediate(() => {
+      void this.#flush().finally(() => {
+        this.#flushing = false;
+        if (this.#waiting().length > 0) this.#schedule();
+      });
+    });
+  }
+
+  #waiting(): Lane[] {
+    return [...this.#lanes].filter((lane) => lane.pending.length > 0);
+  }
+
+  async #flush(): Promise<void> {
+    let failures = 0;
+    for (let batch = this.#waiting(); batch.length > 0; batch = this.#waiting()) {
       const appends = batch.map(({ turnId, epoch, lastSeq, pending }) => ({
         turnId,
         epoch,
@@ -50,76 +94,39 @@ export function tokenWriter(
         tokens: pending.slice(),
       }));
       try {
-        const results = await stream.appendAll(appends);
+        const results = await this.#stream.appendAll(appends);
         failures = 0;
         batch.forEach((lane, i) => {
-          settle(lane, appends[i]?.tokens.length ?? 0, results[i] ?? "stale");
+          this.#settle(lane, appends[i]?.tokens.length ?? 0, results[i] ?? "stale");
         });
       } catch (error) {
-        if (failures === 0) onError(error);
+        if (failures === 0) this.#onError(error);
         await sleep(backoffMs(failures++, 20, 1_000));
       }
     }
   }
 
-  function settle(lane: Lane, written: number, result: string): void {
+  #settle(lane: Lane, written: number, result: AppendResult): void {
     if (lane.closed) return;
     if (result !== "ok" && result !== "duplicate") {
-      close(lane);
+      this.#close(lane);
       lane.onLost();
       return;
     }
     lane.lastSeq += written;
     lane.pending.splice(0, written);
-    lane.firstWrittenAt ??= now();
+    lane.firstWrittenAt ??= this.#now();
     if (lane.pending.length === 0) wake(lane);
   }
 
-  function wake(lane: Lane): void {
-    for (const waiter of lane.waiters.splice(0)) waiter();
-  }
-
-  function close(lane: Lane): void {
+  #close(lane: Lane): void {
     lane.closed = true;
     lane.pending.length = 0;
-    lanes.delete(lane);
+    this.#lanes.delete(lane);
     wake(lane);
   }
+}
 
-  function schedule(): void {
-    if (flushing) return;
-    flushing = true;
-    // The engine hands out a step's tokens one turn after the other: wait for the last of them.
-    setImmediate(() => {
-      void flush().finally(() => {
-        flushing = false;
-        if ([...lanes].some((lane) => lane.pending.length > 0)) schedule();
-      });
-    });
-  }
-
-  return {
-    open({ turnId, epoch, lastSeq }, onLost) {
-      const lane: Lane = {
-        ...{ turnId, epoch, lastSeq, onLost },
-        ...{ pending: [], waiters: [], closed: false, firstWrittenAt: undefined },
-      };
-      lanes.add(lane);
-      return {
-        write(token) {
-          if (lane.closed) return;
-          lane.pending.push(token);
-          schedule();
-        },
-        async settled() {
-          if (lane.pending.length > 0) {
-            await new Promise<void>((resolve) => lane.waiters.push(resolve));
-          }
-          return lane.lastSeq;
-        },
-        firstWrittenAt: () => lane.firstWrittenAt,
-        close: () => close(lane),
-      };
-    },
-  };
+function wake(lane: Lane): void {
+  for (const waiter of lane.waiters.splice(0)) waiter();
 }

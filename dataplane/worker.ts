@@ -7,11 +7,11 @@ import { cancelChannel } from "../events/redis-keys.ts";
 import { workerConfig } from "./config.ts";
 import { startEmbeddedEngine } from "./engine/embedded.ts";
 import { announceGroup } from "./group.ts";
-import { sqsJobQueue } from "./job-queue.ts";
-import { createLeader } from "./leader.ts";
+import { SqsJobQueue } from "./job-queue.ts";
+import { Leader } from "./leader.ts";
 import { runProcess } from "./process.ts";
 import { tokenStream } from "./token-stream.ts";
-import { tokenWriter } from "./token-writer.ts";
+import { TokenWriter } from "./token-writer.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 
 /**
@@ -61,9 +61,9 @@ async function start(logger: Logger) {
   }
   const sqs = new SQSClient();
   const stream = tokenStream(redis);
-  const leader = createLeader({
+  const leader = new Leader({
     ...{ engine, tokenizer, stream, leaderId, groupId, logger },
-    queue: sqsJobQueue(
+    queue: new SqsJobQueue(
       sqs,
       {
         jobsQueueUrl: config.AXON_JOBS_QUEUE_URL,
@@ -72,7 +72,7 @@ async function start(logger: Logger) {
       },
       (messageId, reason) => logger.error("a job cannot be read", { messageId, reason }),
     ),
-    writer: tokenWriter(stream, {
+    writer: new TokenWriter(stream, {
       now: Date.now,
       onError: (error) => logger.warn("tokens wait for Redis", { error: error as Error }),
     }),
@@ -87,7 +87,7 @@ async function start(logger: Logger) {
     leaderId,
     ranks: description.ranks,
     slots: description.slots,
-    running: leader.running(),
+    running: leader.running,
   }));
   leader.run().catch(async (error: unknown) => {
     logger.critical("the group has failed", { error: error as Error });

@@ -9,10 +9,10 @@ import {
 } from "@aws-sdk/client-sqs";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { sqsJobQueue } from "../../dataplane/job-queue.ts";
-import { createLeader, type Leader } from "../../dataplane/leader.ts";
+import { SqsJobQueue } from "../../dataplane/job-queue.ts";
+import { Leader } from "../../dataplane/leader.ts";
 import { readEntries, tokenStream } from "../../dataplane/token-stream.ts";
-import { tokenWriter } from "../../dataplane/token-writer.ts";
+import { TokenWriter } from "../../dataplane/token-writer.ts";
 import type { Job, Report } from "../../events/jobs.ts";
 import { turnKey, turnTokensKey } from "../../events/redis-keys.ts";
 import { eventually } from "../support/eventually.ts";
@@ -57,11 +57,11 @@ afterEach(async () => {
 function startLeader(engine: SyntheticEngine, leaderId = "leader") {
   const own = redis.duplicate({ maxRetriesPerRequest: null });
   const stream = tokenStream(own);
-  const leader = createLeader({
+  const leader = new Leader({
     ...{ engine, stream, leaderId, groupId: `group-of-${leaderId}`, logger, now: Date.now },
     tokenizer: wordsTokenizer,
-    queue: sqsJobQueue(sqs, urls, () => {}),
-    writer: tokenWriter(stream, { now: Date.now, onError: () => {} }),
+    queue: new SqsJobQueue(sqs, urls, () => {}),
+    writer: new TokenWriter(stream, { now: Date.now, onError: () => {} }),
   });
   const done = leader.run().then(
     () => undefined,
@@ -194,7 +194,7 @@ describe("a job", () => {
     await Promise.all(turnIds.map((turnId) => send(jobFor(turnId))));
     let most = 0;
     await eventually(async () => {
-      most = Math.max(most, leader.running());
+      most = Math.max(most, leader.running);
       const ends = await Promise.all(turnIds.map(async (turnId) => (await stored(turnId)).end));
       return ends.every((end) => end !== undefined);
     });
@@ -284,7 +284,7 @@ describe("when something dies", () => {
     });
     expect(claim).toMatchObject({ status: "claimed", epoch: 2 });
     const before = (await stored(turnId)).tokens.length;
-    await eventually(() => leader.running() === 0);
+    await eventually(() => leader.running === 0);
     const { tokens, end } = await stored(turnId);
     expect(tokens).toHaveLength(before);
     expect(end).toBeUndefined();
@@ -324,11 +324,11 @@ describe("a drain", () => {
     const turnId = randomUUID();
     const { leader } = startLeader(syntheticEngine({ tokens: 20, msPerToken: 10 }));
     await send(jobFor(turnId));
-    await eventually(() => leader.running() === 1);
+    await eventually(() => leader.running === 1);
     await leader.drain(10_000);
     expect((await stored(turnId)).end?.finishReason).toBe("stop");
     await send(jobFor(randomUUID()));
-    expect(leader.running()).toBe(0);
+    expect(leader.running).toBe(0);
   });
 
   test("hands over at the deadline what has not ended", async () => {
