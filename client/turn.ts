@@ -46,6 +46,7 @@ export class FollowedTurn implements Turn {
   #ended = false;
   #error: AxonClientError | undefined;
   #asked = { after: -1, at: 0 };
+  #askLater: ReturnType<typeof setTimeout> | undefined;
 
   constructor(send: (frame: object) => void, leave: (turn: FollowedTurn) => void) {
     this.#send = send;
@@ -127,12 +128,18 @@ export class FollowedTurn implements Turn {
     if (this.applied < to) this.#askForMissing();
   }
 
-  /** Tokens are missing: asks the server for all after the last one applied. */
+  /** Tokens are missing: asks for all after the last one applied, but not again and again. */
   #askForMissing(): void {
-    const now = Date.now();
-    const { after, at } = this.#asked;
-    if (after === this.applied && now - at < askAgainMs) return;
-    this.#asked = { after: this.applied, at: now };
+    const waitMs =
+      this.#asked.after === this.applied ? this.#asked.at + askAgainMs - Date.now() : 0;
+    if (waitMs > 0) {
+      this.#askLater ??= setTimeout(() => {
+        this.#askLater = undefined;
+        if (!this.#ended && this.#asked.after === this.applied) this.#askForMissing();
+      }, waitMs);
+      return;
+    }
+    this.#asked = { after: this.applied, at: Date.now() };
     this.#send({ action: "resume", turnId: this.turnId, after: this.applied });
   }
 
@@ -156,6 +163,7 @@ export class FollowedTurn implements Turn {
 
   #end(): void {
     this.#ended = true;
+    clearTimeout(this.#askLater);
     this.#leave(this);
     this.#wake?.();
   }

@@ -54,12 +54,7 @@ export function dynamoDbEventLog(
 
     async append(stream, expectedVersion, events) {
       const commit = { stream, version: expectedVersion + 1, position: nextPosition(), events };
-      const body = JSON.stringify(events);
-      if (Buffer.byteLength(body) > maxCommitBytes) {
-        throw new RangeError(
-          `A commit to ${stream} is ${Buffer.byteLength(body)} bytes; the most is ${maxCommitBytes}.`,
-        );
-      }
+      const body = bodyOf(stream, events);
       try {
         await client.send(
           new PutItemCommand({
@@ -99,6 +94,14 @@ export function dynamoDbEventLog(
       return (page.Items ?? []).map(commitFromItem);
     },
   };
+}
+
+/** @throws RangeError when no item could hold the events. */
+function bodyOf(stream: string, events: DomainEvent[]): string {
+  const body = JSON.stringify(events);
+  const bytes = Buffer.byteLength(body);
+  if (bytes <= maxCommitBytes) return body;
+  throw new RangeError(`A commit to ${stream} is ${bytes} bytes; the most is ${maxCommitBytes}.`);
 }
 
 const itemSchema = z.object({

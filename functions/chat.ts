@@ -1,0 +1,213 @@
+import { randomInt, randomUUID } from "node:crypto";
+import type { ConversationCommand, ConversationState } from "../events/conversation.ts";
+import type { ConversationEvent } from "../events/conversation-events.ts";
+import { AxonError } from "../events/errors.ts";
+import { type AcceptedFrame, type ChatFrame, chatFrameSchema } from "../events/frames.ts";
+import { conversationIdFor, turnIdFor } from "../events/ids.ts";
+import type { ChatMessage } from "../events/jobs.ts";
+import type { Sampling } from "../events/sampling.ts";
+import { isTerminal, type TurnCommand } from "../events/turn.ts";
+import type { TurnEvent } from "../events/turn-events.ts";
+import { contextAfter } from "./lib/context.ts";
+import type { Deps } from "./lib/deps.ts";
+import { execute } from "./lib/execute.ts";
+import { sendJob, turnsBefore, wasSent } from "./lib/jobs.ts";
+import type { Model } from "./lib/models.ts";
+import { takeFromRate } from "./lib/rate-limit.ts";
+import { framesFromLog, streamPresence } from "./lib/replay.ts";
+import { type SocketHandler, type SocketRequest, socketHandler } from "./lib/socket.ts";
+import {
+  conversations,
+  type Loaded,
+  load,
+  notWritten,
+  type RequestedTurn,
+  turns,
+} from "./lib/streams.ts";
+import { watchTurn } from "./lib/watchers.ts";
+
+type ChatRequest = SocketRequest<ChatFrame>;
+
+/**
+ * A turn that the conversation names but that was never requested belongs to a handler that is still
+ * at work, or that has died. API Gateway gives up on a handler after 29 s.
+ */
+const requestWindowMs = 30_000;
+
+/**
+ * Takes a prompt.
+ *
+ *   received → refused    something is wrong with it: an `error` frame, and nothing is recorded.
+ *            → added      the conversation has the turn; it is the turn's place among the others.
+ *   added    → requested  the turn's own log has begun: from here on it will be answered.
+ *   requested→ accepted   the connection watches, the job is sent, the client is told.
+ *
+ * A request that comes again goes through the same states and finds each step done already. So a
+ * client that heard nothing, whatever died, sends its request again.
+ */
+export function chat(deps: Deps): SocketHandler {
+  return socketHandler(deps, chatFrameSchema, async (request) => {
+    const { frame, identity, log } = request;
+    await takeFromRate(deps.redis, identity.tenantId, deps.rate);
+    const turnId = turnIdFor(identity.tenantId, frame.requestId);
+    const known = await load(deps.log, turns, turnId);
+    const { state, events } = known;
+    if (state.status !== "none") {
+      log.add({ turnId, conversationId: state.conversationId, correlationId: state.correlationId });
+      return acceptAgain(deps, request, state, events);
+    }
+    const model = deps.models.pick(frame.model);
+    const conversationId = frame.conversationId ?? conversationIdFor(turnId);
+    const correlationId = randomUUID();
+    log.add({ turnId, conversationId, correlationId });
+
+    const exchanges = await addTurn(deps, request, turnId, conversationId);
+    const requested = await execute(
+      deps.log,
+      turns,
+      turnId,
+      () => requestTurn(deps, request, { turnId, conversationId, correlationId, model }),
+      known,
+    );
+    if (requested.state.status === "none") throw new Error(`Turn ${turnId} was not requested.`);
+    await watchTurn(deps.redis, turnId, request.connectionId, 0);
+    await trySendJob(deps, request, requested.state, exchanges);
+    await request.answer(accepted(frame, requested.state));
+  });
+}
+
+/**
+ * Gives the turn its place in the conversation.
+ * @returns what was said before it.
+ */
+async function addTurn(
+  deps: Deps,
+  { frame, identity: { tenantId } }: ChatRequest,
+  turnId: string,
+  conversationId: string,
+): Promise<ChatMessage[][]> {
+  const { prompt } = frame;
+  const mustExist = frame.conversationId !== undefined;
+  let exchanges: ChatMessage[][] = [];
+
+  async function command(
+    current: Loaded<ConversationEvent, ConversationState>,
+  ): Promise<ConversationCommand> {
+    const at = deps.now();
+    const facts = {
+      type: "AddTurn",
+      at,
+      conversationId,
+      tenantId,
+      turnId,
+      prompt,
+      mustExist,
+    } as const;
+    const { state } = current;
+    // Of a conversation that the decider will refuse, not a word is read.
+    if (state.status === "none" || state.tenantId !== tenantId) {
+      return { ...facts, runningTurnId: undefined };
+    }
+    const place = state.turnIds.indexOf(turnId);
+    const earlier = state.turnIds.slice(0, place === -1 ? undefined : place);
+    const context = await contextAfter(deps, conversationId, earlier);
+    exchanges = context.exchanges;
+    const { latest } = context;
+    const isRunning =
+      latest?.status === "running" ||
+      (latest?.status === "absent" &&
+        at < addedAt(current.events, latest.turnId) + requestWindowMs);
+    return { ...facts, runningTurnId: isRunning ? latest.turnId : undefined };
+  }
+
+  // An id that was made from this turn's is new, unless an earlier attempt has got this far.
+  const loaded = mustExist ? undefined : notWritten(conversations);
+  await execute(deps.log, conversations, conversationId, command, loaded);
+  return exchanges;
+}
+
+function addedAt(events: readonly ConversationEvent[], turnId: string): number {
+  const added = events.find((event) => event.type === "TurnAdded" && event.turnId === turnId);
+  return added?.at ?? 0;
+}
+
+function requestTurn(
+  deps: Deps,
+  { frame, identity }: ChatRequest,
+  names: { turnId: string; conversationId: string; correlationId: string; model: Model },
+): TurnCommand {
+  const { turnId, conversationId, correlationId, model } = names;
+  const { maxTokens, temperature, topK, topP, seed } = frame.sampling ?? {};
+  const defaults = model.sampling;
+  const sampling: Sampling = {
+    maxTokens: maxTokens ?? defaults.maxTokens,
+    temperature: temperature ?? defaults.temperature,
+    topK: topK ?? defaults.topK,
+    topP: topP ?? defaults.topP,
+    seed: seed ?? randomInt(2 ** 32),
+  };
+  return {
+    type: "RequestTurn",
+    at: deps.now(),
+    ...{ turnId, conversationId, correlationId, sampling },
+    tenantId: identity.tenantId,
+    model: model.model,
+    revision: model.revision,
+    prompt: frame.prompt,
+    priority: "interactive",
+  };
+}
+
+/** The turn is in the log already: it is not asked again, only watched from its first token. */
+async function acceptAgain(
+  deps: Deps,
+  request: ChatRequest,
+  turn: RequestedTurn,
+  events: readonly TurnEvent[],
+): Promise<void> {
+  const { frame, connectionId } = request;
+  refuseOtherContent(frame, turn);
+  const stream = await streamPresence(deps, turn.turnId);
+  if (isTerminal(turn) && !stream.exists) {
+    await request.answer(accepted(frame, turn));
+    for (const reply of framesFromLog(events)) await request.answer(reply);
+    return;
+  }
+  await watchTurn(deps.redis, turn.turnId, connectionId, 0);
+  if (!isTerminal(turn) && !stream.sealed && !(await wasSent(deps, turn.turnId))) {
+    const earlier = await turnsBefore(deps, turn.conversationId, turn.turnId);
+    const { exchanges } = await contextAfter(deps, turn.conversationId, earlier);
+    await trySendJob(deps, request, turn, exchanges);
+  }
+  await request.answer(accepted(frame, turn));
+}
+
+/** One name for two requests is a mistake of the client, which must not pass for an answer. */
+function refuseOtherContent(frame: ChatFrame, turn: RequestedTurn): void {
+  const { conversationId = turn.conversationId } = frame;
+  if (frame.prompt === turn.prompt && conversationId === turn.conversationId) return;
+  throw new AxonError(
+    "invalid_field",
+    "requestId: was used for another prompt. Give each request its own, and keep it when you retry.",
+    { field: "requestId" },
+  );
+}
+
+/** What cannot be sent now is sent by `dispatch`: the turn is in the log, and so it is accepted. */
+async function trySendJob(
+  deps: Deps,
+  { log }: ChatRequest,
+  turn: RequestedTurn,
+  exchanges: readonly ChatMessage[][],
+): Promise<void> {
+  try {
+    await sendJob(deps, turn, exchanges);
+  } catch (error) {
+    log.warn("the job is left to the outbox", { error });
+  }
+}
+
+function accepted({ requestId }: ChatFrame, turn: RequestedTurn): AcceptedFrame {
+  const { turnId, conversationId, model, revision } = turn;
+  return { type: "accepted", requestId, turnId, conversationId, model, revision };
+}

@@ -1,0 +1,105 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { createRemoteJWKSet, errors, jwtVerify } from "jose";
+import { z } from "zod";
+import { AxonError } from "../../events/errors.ts";
+import { isOutage } from "./failures.ts";
+
+/** Who is asking. */
+export interface Identity {
+  tenantId: string;
+  userId: string;
+}
+
+/**
+ * Tells who a credential belongs to.
+ * @throws AxonError unauthenticated | unavailable (the keys of the issuer cannot be had)
+ */
+export type Authenticate = (credential: string) => Promise<Identity>;
+
+export const apiKeysSchema = z.array(
+  z.strictObject({
+    /** SHA-256 of the key, in hex. The key itself is known to its owner only. */
+    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    tenantId: z.string().min(1),
+    userId: z.string().min(1),
+  }),
+);
+
+export interface TokenIssuer {
+  jwksUrl: string;
+  issuer: string;
+  audience: string;
+}
+
+const claimsSchema = z.object({ sub: z.string().min(1), tenantId: z.string().min(1) });
+
+/** Accepts the API keys of a list and, where an issuer is named, its JWTs. */
+export function authenticator(
+  apiKeys: z.infer<typeof apiKeysSchema>,
+  tokens?: TokenIssuer,
+): Authenticate {
+  const known = apiKeys.map(({ sha256, tenantId, userId }) => ({
+    hash: Buffer.from(sha256, "hex"),
+    identity: { tenantId, userId },
+  }));
+  const verifyToken = tokens === undefined ? undefined : tokenVerifier(tokens);
+
+  return async (credential) => {
+    const hash = createHash("sha256").update(credential).digest();
+    let identity: Identity | undefined;
+    // Every key is compared, so that the time taken tells nothing about which one came close.
+    for (const key of known) {
+      if (timingSafeEqual(hash, key.hash)) identity = key.identity;
+    }
+    if (identity !== undefined) return identity;
+    if (verifyToken !== undefined && credential.split(".").length === 3) {
+      return verifyToken(credential);
+    }
+    throw unauthenticated();
+  };
+}
+
+function tokenVerifier({ jwksUrl, issuer, audience }: TokenIssuer): Authenticate {
+  const keys = createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: 3_000 });
+  return async (token) => {
+    try {
+      const { payload } = await jwtVerify(token, keys, {
+        issuer,
+        audience,
+        requiredClaims: ["exp", "sub"],
+      });
+      const { sub, tenantId } = claimsSchema.parse(payload);
+      return { tenantId, userId: sub };
+    } catch (error) {
+      if (isKeySetOutage(error)) {
+        throw new AxonError(
+          "unavailable",
+          "The token's issuer did not answer. Try again shortly.",
+          {
+            cause: error,
+          },
+        );
+      }
+      throw unauthenticated(error);
+    }
+  };
+}
+
+/** jose says "fetch failed" with the socket's error as cause, or that the answer was no key set. */
+function isKeySetOutage(error: unknown): boolean {
+  if (error instanceof errors.JWKSTimeout || isOutage(error)) return true;
+  if (error instanceof TypeError && error.message === "fetch failed") return true;
+  return (
+    error instanceof errors.JOSEError &&
+    error.code === "ERR_JOSE_GENERIC" &&
+    error.message.includes("JSON Web Key Set HTTP response")
+  );
+}
+
+export function unauthenticated(cause?: unknown): AxonError {
+  return new AxonError(
+    "unauthenticated",
+    "The credential is missing, wrong or expired. Connect with a valid API key or token.",
+    { cause },
+  );
+}

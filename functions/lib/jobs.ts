@@ -1,0 +1,107 @@
+import { SendMessageCommand } from "@aws-sdk/client-sqs";
+import { AxonError } from "../../events/errors.ts";
+import type { ChatMessage, Job } from "../../events/jobs.ts";
+import { turnKey, turnSentKey } from "../../events/redis-keys.ts";
+import { isTerminal } from "../../events/turn.ts";
+import { contextAfter, contextBytes, jsonBytes } from "./context.ts";
+import type { Deps } from "./deps.ts";
+import { sentTtlSeconds } from "./lifetimes.ts";
+import type { Model } from "./models.ts";
+import { conversations, load, type RequestedTurn, turns } from "./streams.ts";
+
+/**
+ * Sends a turn's job to the queue of its revision, and leaves a mark that it was sent. Sending it
+ * twice is harmless: a leader claims the turn, and the second claim is refused.
+ * @throws AxonError internal when the revision is in the catalog no more.
+ */
+export async function sendJob(
+  deps: Deps,
+  turn: RequestedTurn,
+  exchanges: readonly ChatMessage[][],
+): Promise<void> {
+  const model = deps.models.withRevision(turn.revision);
+  if (model === undefined) {
+    throw new AxonError(
+      "internal",
+      `No queue serves revision ${turn.revision}: keep it in AXON_MODELS until its turns have ended.`,
+    );
+  }
+  const job = jobOf(model, turn, exchanges);
+  await deps.sqs.send(
+    new SendMessageCommand({ QueueUrl: model.queueUrl, MessageBody: JSON.stringify(job) }),
+  );
+  await deps.redis.set(turnSentKey(turn.turnId), "1", "EX", sentTtlSeconds);
+}
+
+function jobOf(model: Model, turn: RequestedTurn, exchanges: readonly ChatMessage[][]): Job {
+  const { turnId, tenantId, conversationId, revision, sampling, requestedAt, correlationId } = turn;
+  const system: ChatMessage[] =
+    model.systemPrompt === undefined ? [] : [{ role: "system", content: model.systemPrompt }];
+  const prompt: ChatMessage = { role: "user", content: turn.prompt };
+  // Only bytes are counted here; the worker, which has the tokenizer, fits it into the model's context.
+  let bytes = jsonBytes([...system, prompt]);
+  const fitting: ChatMessage[][] = [];
+  for (const exchange of exchanges.toReversed()) {
+    bytes += jsonBytes(exchange);
+    if (bytes > contextBytes) break;
+    fitting.unshift(exchange);
+  }
+  return {
+    version: 1,
+    ...{ turnId, tenantId, conversationId, revision, sampling, requestedAt, correlationId },
+    messages: [...system, ...fitting.flat(), prompt],
+  };
+}
+
+/** What `sendMissingJob` found. */
+export type JobOutcome =
+  /** The job is on its way again. */
+  | "sent"
+  /** It was sent not long ago. */
+  | "marked"
+  /** A leader runs the turn. */
+  | "held"
+  /** The turn needs no job any more. */
+  | "ended";
+
+/** Sends the job of a turn that waits for one, whoever failed to send it before. */
+export async function sendMissingJob(
+  deps: Deps,
+  turnId: string,
+  { ignoreMarker = false }: { ignoreMarker?: boolean } = {},
+): Promise<JobOutcome> {
+  if (!ignoreMarker && (await wasSent(deps, turnId))) return "marked";
+  if (await hasLease(deps, turnId)) return "held";
+  const { state } = await load(deps.log, turns, turnId);
+  if (state.status === "none" || isTerminal(state)) return "ended";
+  const earlier = await turnsBefore(deps, state.conversationId, turnId);
+  const { exchanges } = await contextAfter(deps, state.conversationId, earlier);
+  await sendJob(deps, state, exchanges);
+  return "sent";
+}
+
+/** The turns that a turn's context is made of. */
+export async function turnsBefore(
+  deps: Deps,
+  conversationId: string,
+  turnId: string,
+): Promise<string[]> {
+  const { state } = await load(deps.log, conversations, conversationId);
+  const turnIds = state.status === "open" ? state.turnIds : [];
+  const index = turnIds.indexOf(turnId);
+  return turnIds.slice(0, index === -1 ? undefined : index);
+}
+
+export async function wasSent({ redis }: Deps, turnId: string): Promise<boolean> {
+  return (await redis.exists(turnSentKey(turnId))) === 1;
+}
+
+/** Whether a living leader holds the turn, by the clock of Redis, which its lease is measured by. */
+async function hasLease({ redis }: Deps, turnId: string): Promise<boolean> {
+  const [leaseUntilMs, [seconds, microseconds]] = await Promise.all([
+    redis.hget(turnKey(turnId), "leaseUntilMs"),
+    redis.time(),
+  ]);
+  const nowMs = Number(seconds) * 1_000 + Number(microseconds) / 1_000;
+  return Number(leaseUntilMs ?? 0) > nowMs;
+}

@@ -1,0 +1,45 @@
+import type { Redis } from "ioredis";
+import { z } from "zod";
+import { AxonError } from "../../events/errors.ts";
+import { rateKey } from "../../events/redis-keys.ts";
+
+/** What a tenant may ask for: so many turns a minute, and so many at once after a quiet while. */
+export interface RateLimit {
+  perMinute: number;
+  burst: number;
+}
+
+const takeToken = `
+-- Takes one token out of a tenant's bucket.
+-- Guarantee: within any minute a bucket gives at most its burst plus its rate, whoever asks.
+-- KEYS: 1 the bucket
+-- ARGV: 1 tokens a minute, 2 the most tokens it holds
+-- Returns 0 when a token was taken, else after how many ms there is one
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local perMs = tonumber(ARGV[1]) / 60000
+local burst = tonumber(ARGV[2])
+local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'refilledAtMs')
+local tokens = tonumber(bucket[1]) or burst
+local refilledAt = tonumber(bucket[2]) or now
+tokens = math.min(burst, tokens + math.max(0, now - refilledAt) * perMs)
+local wait = 0
+if tokens >= 1 then tokens = tokens - 1 else wait = math.ceil((1 - tokens) / perMs) end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'refilledAtMs', now)
+redis.call('PEXPIRE', KEYS[1], math.ceil(burst / perMs))
+return wait
+`;
+
+/** @throws AxonError rate_limited, with the time after which the tenant may ask again. */
+export async function takeFromRate(redis: Redis, tenantId: string, rate: RateLimit): Promise<void> {
+  const key = rateKey(tenantId);
+  const retryAfterMs = z
+    .int()
+    .parse(await redis.eval(takeToken, 1, key, rate.perMinute, rate.burst));
+  if (retryAfterMs === 0) return;
+  throw new AxonError(
+    "rate_limited",
+    `Too many requests. Ask again in ${Math.ceil(retryAfterMs / 1_000)} s.`,
+    { retryAfterMs },
+  );
+}

@@ -1,0 +1,161 @@
+import type {
+  APIGatewayProxyStructuredResultV2,
+  APIGatewayProxyWebsocketEventV2,
+  Context,
+} from "aws-lambda";
+import { z } from "zod";
+import { AxonError, errorCodes } from "../../events/errors.ts";
+import { type ErrorFrame, idSchema, type ServerFrame } from "../../events/frames.ts";
+import { limits } from "../../events/limits.ts";
+import { connectionKey } from "../../events/redis-keys.ts";
+import type { Identity } from "./authenticate.ts";
+import type { Deps } from "./deps.ts";
+import { refusalOf } from "./refusals.ts";
+import type { RequestLog } from "./request-log.ts";
+import { stack } from "./stack.ts";
+
+/** One frame of a client, understood, and who sent it. */
+export interface SocketRequest<Frame> {
+  connectionId: string;
+  identity: Identity;
+  frame: Frame;
+  log: RequestLog;
+  /** Sends a frame back. A frame that cannot be delivered now is not the request's failure. */
+  answer(frame: ServerFrame): Promise<void>;
+}
+
+export type SocketHandler = (
+  event: APIGatewayProxyWebsocketEventV2,
+  context: Context,
+) => Promise<APIGatewayProxyStructuredResultV2>;
+
+/**
+ * The handler of one kind of frame, from a connection that is known. Whatever goes wrong is answered
+ * with an `error` frame.
+ */
+export function socketHandler<Frame>(
+  deps: Deps,
+  schema: z.ZodType<Frame>,
+  handle: (request: SocketRequest<Frame>) => Promise<void>,
+): SocketHandler {
+  return rawSocketHandler(deps, async (event, log) => {
+    const { connectionId } = event.requestContext;
+    const frame = parseFrame(event, schema);
+    const identity = await identityOf(deps, connectionId);
+    log.add({ tenantId: identity.tenantId });
+    const answer = (reply: ServerFrame) => deliver(deps, connectionId, reply, log);
+    await handle({ connectionId, identity, frame, log, answer });
+  });
+}
+
+/**
+ * The handler of any event of the WebSocket, as the gateway gives it. The gateway always gets 200:
+ * it would make of anything else a message that names neither code nor field.
+ */
+export function rawSocketHandler(
+  deps: Deps,
+  handle: (event: APIGatewayProxyWebsocketEventV2, log: RequestLog) => Promise<void>,
+): SocketHandler {
+  return stack(
+    deps,
+    {
+      keysOf: ({ requestContext, body }) => ({
+        connectionId: requestContext.connectionId,
+        route: requestContext.routeKey,
+        ...namesIn(body),
+      }),
+      refuse: async (error, event, log) => {
+        const frame = errorFrame(error, namesIn(event.body));
+        await deliver(deps, event.requestContext.connectionId, frame, log);
+        return { statusCode: 200 };
+      },
+    },
+    async (event, { log }) => {
+      await handle(event, log);
+      return { statusCode: 200 };
+    },
+  );
+}
+
+/** @throws AxonError invalid_frame when the body is no JSON object of the allowed size. */
+export function parseObject(event: APIGatewayProxyWebsocketEventV2): Record<string, unknown> {
+  const { body = "", isBase64Encoded } = event;
+  if (isBase64Encoded) {
+    throw new AxonError("invalid_frame", "A frame is text; this one was binary. Send JSON.");
+  }
+  const bytes = Buffer.byteLength(body);
+  if (bytes > limits.frameBytes) {
+    throw new AxonError(
+      "invalid_frame",
+      `A frame has at most ${limits.frameBytes} bytes; this one had ${bytes}. Send less.`,
+    );
+  }
+  const value = parseJson(body);
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
+  throw new AxonError("invalid_frame", "A frame is one JSON object. Send that.");
+}
+
+function parseFrame<Frame>(
+  event: APIGatewayProxyWebsocketEventV2,
+  schema: z.ZodType<Frame>,
+): Frame {
+  const result = schema.safeParse(parseObject(event));
+  if (result.success) return result.data;
+  throw refusalOf(result.error);
+}
+
+async function identityOf(deps: Deps, connectionId: string): Promise<Identity> {
+  const { tenantId, userId } = await deps.redis.hgetall(connectionKey(connectionId));
+  if (tenantId !== undefined && userId !== undefined) return { tenantId, userId };
+  throw new AxonError("unauthenticated", "This connection is not known any more. Connect again.");
+}
+
+async function deliver(
+  deps: Deps,
+  connectionId: string,
+  frame: ServerFrame,
+  log: RequestLog,
+): Promise<void> {
+  try {
+    const outcome = await deps.sendFrame(connectionId, frame);
+    if (outcome === "gone") log.info("the connection is gone", { frame: frame.type });
+  } catch (error) {
+    log.warn("a frame was not delivered", { frame: frame.type, error });
+  }
+}
+
+type Names = { requestId?: string; turnId?: string };
+
+function errorFrame(error: AxonError, names: Names): ErrorFrame {
+  const { code, message, field, retryAfterMs } = error;
+  return {
+    type: "error",
+    code,
+    message,
+    retryable: errorCodes[code].retryable,
+    ...(field !== undefined && { field }),
+    ...names,
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+  };
+}
+
+const namesSchema = z.object({
+  requestId: idSchema.optional().catch(undefined),
+  turnId: idSchema.optional().catch(undefined),
+});
+
+/** What the frame says it is about, however wrong the rest of it may be. */
+function namesIn(body: string | undefined): Names {
+  const result = namesSchema.safeParse(parseJson(body ?? ""));
+  if (!result.success) return {};
+  const { requestId, turnId } = result.data;
+  return { ...(requestId !== undefined && { requestId }), ...(turnId !== undefined && { turnId }) };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

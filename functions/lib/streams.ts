@@ -1,0 +1,65 @@
+import {
+  type ConversationCommand,
+  type ConversationState,
+  conversation,
+} from "../../events/conversation.ts";
+import type { ConversationEvent } from "../../events/conversation-events.ts";
+import { type Decider, fold } from "../../events/decider.ts";
+import type { DomainEvent } from "../../events/event-catalog.ts";
+import { conversationStream, type EventLog, turnStream } from "../../events/event-log.ts";
+import { type TurnCommand, type TurnState, turn } from "../../events/turn.ts";
+import type { TurnEvent } from "../../events/turn-events.ts";
+
+/** One kind of stream: how it is named, what its events mean, and which of the log's are its own. */
+export interface StreamKind<Command, Event extends DomainEvent, State> {
+  decider: Decider<Command, Event, State>;
+  nameOf(id: string): string;
+  isOwn(event: DomainEvent): event is Event;
+}
+
+export function isConversationEvent(event: DomainEvent): event is ConversationEvent {
+  return event.type === "ConversationStarted" || event.type === "TurnAdded";
+}
+
+const isTurnEvent = (event: DomainEvent): event is TurnEvent => !isConversationEvent(event);
+
+export const turns: StreamKind<TurnCommand, TurnEvent, TurnState> = {
+  decider: turn,
+  nameOf: turnStream,
+  isOwn: isTurnEvent,
+};
+
+export const conversations: StreamKind<ConversationCommand, ConversationEvent, ConversationState> =
+  {
+    decider: conversation,
+    nameOf: conversationStream,
+    isOwn: isConversationEvent,
+  };
+
+/** A stream as it stood when it was read. */
+export interface Loaded<Event, State> {
+  state: State;
+  events: Event[];
+  /** Version of its last commit; 0 for a stream that does not exist. */
+  version: number;
+}
+
+export async function load<Command, Event extends DomainEvent, State>(
+  log: EventLog,
+  kind: StreamKind<Command, Event, State>,
+  id: string,
+): Promise<Loaded<Event, State>> {
+  const commits = await log.read(kind.nameOf(id));
+  const events = commits.flatMap((commit) => commit.events).filter(kind.isOwn);
+  return { state: fold(kind.decider, events), events, version: commits.at(-1)?.version ?? 0 };
+}
+
+/** What `load` returns for a stream that nobody has written to: a good guess for a new id. */
+export function notWritten<Command, Event extends DomainEvent, State>(
+  kind: StreamKind<Command, Event, State>,
+): Loaded<Event, State> {
+  return { state: kind.decider.initialState(), events: [], version: 0 };
+}
+
+/** A turn that was asked for. */
+export type RequestedTurn = Exclude<TurnState, { status: "none" }>;

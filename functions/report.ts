@@ -1,0 +1,40 @@
+import { type Report, reportSchema } from "../events/jobs.ts";
+import type { TurnCommand } from "../events/turn.ts";
+import { type QueueHandler, queueHandler } from "./lib/batches.ts";
+import type { Deps } from "./lib/deps.ts";
+import { execute } from "./lib/execute.ts";
+import { turns } from "./lib/streams.ts";
+
+/**
+ * Turns what leaders report into events. Reports come at least once and may be late; the turn's
+ * decider has nothing to say about those. What is no report, or is about no turn, fails until it
+ * ends among the dead letters, where someone can look at it.
+ */
+export function report(deps: Deps): QueueHandler {
+  return queueHandler(deps, async (body, log) => {
+    const message = reportSchema.parse(JSON.parse(body));
+    const { turnId, correlationId } = message;
+    log.add({ turnId, correlationId });
+    const { state, events } = await execute(deps.log, turns, turnId, () => commandOf(message));
+    if (state.status !== "none") log.add({ tenantId: state.tenantId });
+    log.info("reported", { report: message.type, events: events.map((event) => event.type) });
+  });
+}
+
+function commandOf(message: Report): TurnCommand {
+  const { turnId, groupId, leaderId, epoch, at } = message;
+  const runner = { turnId, groupId, leaderId, epoch, at };
+  if (message.type === "started") {
+    return { type: "ReportStarted", ...runner, emittedTokens: message.emittedTokens };
+  }
+  const { startedAt, text, usage, timings } = message;
+  const ending = { ...runner, startedAt, text, usage, timings };
+  switch (message.type) {
+    case "completed":
+      return { type: "ReportCompleted", ...ending, finishReason: message.finishReason };
+    case "cancelled":
+      return { type: "ReportCancelled", ...ending };
+    case "failed":
+      return { type: "ReportFailed", ...ending, code: message.code, message: message.message };
+  }
+}

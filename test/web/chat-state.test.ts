@@ -1,0 +1,117 @@
+import { describe, expect, test } from "vitest";
+import {
+  type ChatAction,
+  type ChatState,
+  chatReducer,
+  initialChatState,
+  isRunning,
+  newThread,
+} from "../../web/chat-state.ts";
+import type { RecordedTurn } from "../../web/history-api.ts";
+import { conversationAddress, parseRoute } from "../../web/route.ts";
+
+const step = (...actions: ChatAction[]): ChatState => actions.reduce(chatReducer, initialChatState);
+
+const asked = { type: "asked", thread: newThread, key: "k", prompt: "What is a lease?" } as const;
+const acceptedAction: ChatAction = {
+  type: "accepted",
+  ...{ key: "k", turnId: "turn_1", conversationId: "conv_1" },
+  ...{ revision: "m-1", at: 2 },
+};
+const doneFacts = {
+  ...{ lastSeq: 11, finishReason: "stop" as const },
+  usage: { promptTokens: 3, completionTokens: 11 },
+  timings: { queuedMs: 2, firstTokenMs: 8, totalMs: 1_008 },
+};
+
+describe("a turn", () => {
+  test("is shown from the moment it is asked", () => {
+    const state = step(asked);
+    expect(state.threads[newThread]).toEqual({ status: "ready", turnKeys: ["k"] });
+    expect(isRunning(state.turns["k"])).toBe(true);
+  });
+
+  test("gives a new chat its id, its place on top of the list, and a title", () => {
+    const old = { id: "conv_0", title: "Old", updatedAt: 1 };
+    const page: ChatAction = { type: "conversations", page: [old], next: null, append: false };
+    const state = step(page, asked, acceptedAction);
+    expect(state.threads).toEqual({ conv_1: { status: "ready", turnKeys: ["k"] } });
+    expect(state.conversations.map(({ id }) => id)).toEqual(["conv_1", "conv_0"]);
+    expect(state.conversations[0]?.title).toBe("What is a lease?");
+  });
+
+  test("grows, can be taken back, and ends with its figures", () => {
+    const state = step(
+      ...[asked, acceptedAction],
+      { type: "text", key: "k", text: "A promise" },
+      { type: "text", key: "k", text: " kept" },
+      { type: "rewound", key: "k", text: "A" },
+      { type: "text", key: "k", text: " lease" },
+      { type: "ended", key: "k", done: doneFacts, firstTokenMs: 25 },
+    );
+    expect(state.turns["k"]).toMatchObject({
+      ...{ answer: "A lease", status: "completed" },
+      figures: { tokens: 11, tokensPerSecond: 10, firstTokenMs: 25 },
+    });
+  });
+
+  test("that was stopped keeps what was said", () => {
+    const done = { ...doneFacts, finishReason: "cancelled" as const };
+    const text = { type: "text", key: "k", text: "Half" } as const;
+    const state = step(asked, acceptedAction, text, { type: "ended", key: "k", done });
+    expect(state.turns["k"]).toMatchObject({ answer: "Half", status: "cancelled" });
+  });
+
+  test("that was refused says why", () => {
+    const error = { message: "Too long.", retryable: false };
+    const state = step(asked, { type: "failed", key: "k", error });
+    expect(state.turns["k"]).toMatchObject({ status: "failed", error });
+  });
+});
+
+describe("the record", () => {
+  const turn: RecordedTurn = {
+    ...{ id: "turn_9", model: "m", revision: "m-1", prompt: "Hi", error: null },
+    ...{ status: "completed", answer: "Hello.", finishReason: "stop" },
+    ...{ usage: doneFacts.usage, timings: doneFacts.timings },
+  };
+
+  test("fills a thread", () => {
+    const state = step({ type: "threadLoaded", thread: "conv_9", turns: [turn] });
+    expect(state.threads["conv_9"]).toEqual({ status: "ready", turnKeys: ["turn_9"] });
+    expect(state.turns["turn_9"]).toMatchObject({ answer: "Hello.", status: "completed" });
+  });
+
+  test("of a turn that runs starts with an empty answer, to be resumed", () => {
+    const running: RecordedTurn = { ...turn, status: "running", answer: null };
+    const state = step({ type: "threadLoaded", thread: "c", turns: [running] });
+    expect(state.turns["turn_9"]).toMatchObject({ answer: "", status: "running" });
+  });
+
+  test("that there is none is said", () => {
+    const state = step({ type: "threadLoaded", thread: "c", turns: undefined });
+    expect(state.threads["c"]?.status).toBe("missing");
+  });
+
+  test("does not push a conversation off the list that it does not have yet", () => {
+    const page: ChatAction = { type: "conversations", page: [], next: null, append: false };
+    expect(step(asked, acceptedAction, page).conversations).toHaveLength(1);
+  });
+
+  test("comes in pages", () => {
+    const of = (id: string, updatedAt: number) => ({ id, title: id, updatedAt });
+    const state = step(
+      { type: "conversations", page: [of("b", 2)], next: "cursor", append: false },
+      { type: "conversations", page: [of("a", 1)], next: null, append: true },
+    );
+    expect(state.conversations.map(({ id }) => id)).toEqual(["b", "a"]);
+    expect(state.next).toBeNull();
+  });
+});
+
+test("an address names a conversation, or a new chat", () => {
+  expect(parseRoute(conversationAddress("conv_1")).conversationId).toBe("conv_1");
+  for (const hash of ["", "#/", "#/c/", "#/c/<script>"]) {
+    expect(parseRoute(hash).conversationId).toBeUndefined();
+  }
+});

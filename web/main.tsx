@@ -1,0 +1,25 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { App } from "./app.tsx";
+import { loadConfig } from "./config.ts";
+import "./styles.css";
+
+const container = document.getElementById("root");
+if (container === null) throw new Error("The page has no #root.");
+const root = createRoot(container);
+
+loadConfig().then(
+  (config) =>
+    root.render(
+      <StrictMode>
+        <App config={config} />
+      </StrictMode>,
+    ),
+  (error: unknown) =>
+    root.render(
+      <p className="fatal" role="alert">
+        Axon cannot be reached: {error instanceof Error ? error.message : String(error)}. Reload the
+        page once it runs.
+      </p>,
+    ),
+);
