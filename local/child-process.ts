@@ -1,0 +1,111 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { StageError } from "./part.ts";
+import { lastLines } from "./server-process.ts";
+
+export interface ChildCommand {
+  /** For messages. */
+  name: string;
+  /** From the root of the project. */
+  script: string;
+  env: NodeJS.ProcessEnv;
+  logFile: string;
+  readyWithinMs: number;
+  /** It has this long to end after SIGTERM. */
+  stopWithinMs: number;
+}
+
+export interface RunningChild {
+  pid: number;
+  /** What it said with its "ready". */
+  details: Record<string, unknown>;
+  died: Promise<string>;
+  tell(message: string): void;
+  stop(): Promise<void>;
+}
+
+const readySchema = z.looseObject({ type: z.literal("ready") });
+
+const root = join(import.meta.dirname, "..");
+
+/**
+ * V8 keeps up to 48 MB for young objects, a process. These are idle most of the time, and there are
+ * several of them on a laptop.
+ */
+const leanEnvironment = { MALLOC_ARENA_MAX: "2", NODE_OPTIONS: "--v8-pool-size=1" };
+const nodeFlags = ["--max-semi-space-size=4"];
+
+/**
+ * Starts a process of ours and waits until it says over IPC that it is ready. It ends by itself when
+ * this process is gone. It runs in a process group of its own, so Ctrl-C does not reach it.
+ * @throws StageError part_failed, with the last lines of its log.
+ */
+export async function startChild(command: ChildCommand): Promise<RunningChild> {
+  const { name, script, env, logFile } = command;
+  const log = openSync(logFile, "a");
+  const child = fork(join(root, script), {
+    cwd: root,
+    env: { ...leanEnvironment, ...env },
+    execArgv: nodeFlags,
+    detached: true,
+    stdio: ["ignore", log, log, "ipc"],
+  });
+  closeSync(log);
+  let stopping = false;
+  const gone = new Promise<string>((resolve) => {
+    child.once("error", (error) => resolve(error.message));
+    child.once("exit", (code, signal) => resolve(`exited with ${signal ?? code}`));
+  });
+  const details = await readiness(child, gone, command.readyWithinMs).catch((cause: Error) => {
+    child.kill("SIGKILL");
+    throw new StageError(
+      "part_failed",
+      `The ${name} does not start: it ${cause.message}. Its log, ${logFile}, ends with:\n${lastLines(logFile)}`,
+      cause,
+    );
+  });
+  return {
+    pid: child.pid ?? 0,
+    details,
+    died: new Promise((resolve) => {
+      void gone.then((reason) => {
+        if (!stopping) resolve(reason);
+      });
+    }),
+    tell(message) {
+      if (child.connected) child.send(message);
+    },
+    async stop() {
+      stopping = true;
+      child.kill("SIGTERM");
+      const timer = setTimeout(() => child.kill("SIGKILL"), command.stopWithinMs);
+      await gone;
+      clearTimeout(timer);
+    },
+  };
+}
+
+function readiness(
+  child: ChildProcess,
+  gone: Promise<string>,
+  withinMs: number,
+): Promise<Record<string, unknown>> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => reject(new Error(`was not ready within ${withinMs / 1_000} s`)),
+      withinMs,
+    );
+    void gone.then((reason) => {
+      clearTimeout(timer);
+      reject(new Error(reason));
+    });
+    child.on("message", (message) => {
+      const ready = readySchema.safeParse(message);
+      if (!ready.success) return;
+      clearTimeout(timer);
+      resolve(ready.data);
+    });
+  });
+}

@@ -1,0 +1,14 @@
+import { z } from "zod";
+import { stageModelSchema } from "./model.ts";
+
+/** What the supervisor tells the control plane, as JSON in AXON_STAGE. */
+export const controlPlaneSchema = z.strictObject({
+  host: z.string(),
+  port: z.int(),
+  /** Folder of the built page. */
+  pageDir: z.string(),
+  /** The key that the page is given. */
+  credential: z.string(),
+  model: stageModelSchema,
+});
+export type ControlPlaneConfig = z.infer<typeof controlPlaneSchema>;

@@ -1,0 +1,163 @@
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { GetQueueAttributesCommand, SQSClient } from "@aws-sdk/client-sqs";
+import { z } from "zod";
+import type { EventLog } from "../events/event-log.ts";
+import { cancel } from "../functions/cancel.ts";
+import { chat } from "../functions/chat.ts";
+import { connect } from "../functions/connect.ts";
+import { disconnect } from "../functions/disconnect.ts";
+import { dispatch } from "../functions/dispatch.ts";
+import { history } from "../functions/history.ts";
+import { closeDeps, type Deps, depsFromEnvironment } from "../functions/lib/deps.ts";
+import { migrate } from "../functions/lib/migrate.ts";
+import { project } from "../functions/project.ts";
+import { report } from "../functions/report.ts";
+import { resume } from "../functions/resume.ts";
+import { sweep } from "../functions/sweep.ts";
+import { unrouted } from "../functions/unrouted.ts";
+import { pause } from "./bell.ts";
+import { postgresCheckpoint } from "./checkpoints.ts";
+import { type ControlPlaneConfig, controlPlaneSchema } from "./control-plane-config.ts";
+import { queueSource, schedule, tableStreamHandle } from "./event-sources.ts";
+import { startGateway } from "./gateway.ts";
+import { urlHost } from "./gateway-access.ts";
+import type { SocketEvent, SocketRoutes } from "./gateway-sockets.ts";
+import { invoke } from "./lambda-context.ts";
+import { followLog, type LogFollower } from "./log-follower.ts";
+import { createEventTable, createQueue, type QueuePair } from "./provision.ts";
+
+/**
+ * The control plane of the local stage, a process of its own: every handler of functions/, and what
+ * calls them on AWS. It is told by the supervisor, its parent:
+ *
+ *   AXON_STAGE, as control-plane-config.ts has it, beside the environment of functions/
+ *   "quiesce" over IPC   take no new connections; those that are open go on
+ *   SIGTERM              stop
+ */
+const sweepEveryMs = 15_000;
+
+async function start() {
+  const config = controlPlaneSchema.parse(JSON.parse(process.env["AXON_STAGE"] ?? "{}"));
+  const sqs = new SQSClient();
+  const queues = await provision(sqs, config);
+  const { jobs, reports } = queues;
+  const base = depsFromEnvironment({
+    ...process.env,
+    AXON_CONNECTIONS_ENDPOINT: `http://${urlHost(config.host)}:${config.port}`,
+    AXON_MODELS: JSON.stringify([{ ...config.model, queueUrl: jobs.url, default: true }]),
+  });
+  const onError = (error: unknown) =>
+    base.logger.error("an event source", { error: error as Error });
+  await migrate(base.database);
+
+  const followers: LogFollower[] = [];
+  const deps: Deps = { ...base, log: offering(base.log, followers) };
+  const follow = (name: string, handler: ReturnType<typeof project>, maxAttempts?: number) => {
+    const follower = followLog({
+      log: base.log,
+      handle: tableStreamHandle(name, handler),
+      checkpoint: postgresCheckpoint(base.database, name),
+      onError,
+      ...(maxAttempts !== undefined && { maxAttempts }),
+    });
+    followers.push(follower);
+    return follower;
+  };
+  const projection = follow("project", project(deps));
+  // What dispatch cannot send is sent by the sweep, so it need not hold up the turns after it.
+  follow("dispatch", dispatch(deps), 5);
+  const handleReport = report(deps);
+  const source = queueSource({
+    ...{ name: "report", sqs, queueUrl: reports.url, handler: handleReport, onError },
+  });
+  const sweepOpen = sweep(deps);
+  const sweeping = schedule(sweepEveryMs, () => invoke("sweep", sweepOpen, {}, 60_000), onError);
+  const gateway = await startGateway({
+    ...{ host: config.host, port: config.port, pageDir: config.pageDir },
+    routes: routesOf(deps),
+    http: history(deps),
+    pageConfig: { webSocketUrl: "/", apiUrl: "/api", credential: config.credential },
+  });
+  // The queues are new and empty: marks that a job was sent are older than they are. The open turns
+  // are known once the projection has seen all of the log.
+  projection.caughtUp
+    .then(() => invoke("sweep", sweepOpen, { ignoreMarkers: true }, 60_000))
+    .catch(onError);
+
+  return {
+    ready: { url: gateway.url, queues },
+    quiesce: gateway.quiesce,
+    async stop() {
+      await gateway.stop();
+      await emptied(sqs, reports.url);
+      await Promise.all([source.stop(), sweeping.stop(), ...followers.map((one) => one.stop())]);
+      sqs.destroy();
+      await closeDeps(base);
+    },
+  };
+}
+
+async function provision(sqs: SQSClient, { model }: ControlPlaneConfig) {
+  const dynamoDb = new DynamoDBClient();
+  const table = z.string().min(1).parse(process.env["AXON_EVENTS_TABLE"]);
+  const [jobs, reports] = await Promise.all([
+    createQueue(sqs, `jobs-${model.revision}`),
+    createQueue(sqs, "reports", { fifo: true }),
+    createEventTable(dynamoDb, table),
+  ]);
+  dynamoDb.destroy();
+  return { jobs, reports } satisfies Record<string, QueuePair>;
+}
+
+/** A log that shows the followers what is appended, so that they need not wait for their poll. */
+function offering(log: EventLog, followers: readonly LogFollower[]): EventLog {
+  return {
+    ...log,
+    async append(...args) {
+      const commit = await log.append(...args);
+      for (const follower of followers) follower.offer(commit);
+      return commit;
+    },
+  };
+}
+
+function routesOf(deps: Deps): SocketRoutes {
+  const opening = connect(deps);
+  return {
+    $connect: (event: SocketEvent, context) => opening(event, context),
+    $disconnect: disconnect(deps),
+    $default: unrouted(deps),
+    chat: chat(deps),
+    cancel: cancel(deps),
+    resume: resume(deps),
+  };
+}
+
+/** Waits, a moment at most, until a queue that nobody writes to any more has been worked off. */
+async function emptied(sqs: SQSClient, QueueUrl: string): Promise<void> {
+  const deadline = AbortSignal.timeout(2_000);
+  const names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"] as const;
+  while (!deadline.aborted) {
+    const { Attributes = {} } = await sqs.send(
+      new GetQueueAttributesCommand({ QueueUrl, AttributeNames: [...names] }),
+    );
+    if (names.every((name) => Attributes[name] === "0")) return;
+    await pause(25, deadline);
+  }
+}
+
+const failed = (error: unknown): never => {
+  console.error(error);
+  process.exit(1);
+};
+process.on("unhandledRejection", failed);
+// With the supervisor gone there is nobody left to stop us.
+process.on("disconnect", () => process.exit(1));
+const { ready, quiesce, stop } = await start().catch(failed);
+process.on("message", (message) => {
+  if (message === "quiesce") quiesce();
+});
+process.once("SIGTERM", () => {
+  stop().then(() => process.exit(0), failed);
+});
+process.send?.({ type: "ready", ...ready });

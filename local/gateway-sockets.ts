@@ -1,0 +1,261 @@
+import { randomBytes } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import type { APIGatewayProxyWebsocketEventV2, Context } from "aws-lambda";
+import { WebSocket, WebSocketServer } from "ws";
+import { z } from "zod";
+import { frameLengthWatch } from "./gateway-frames.ts";
+import { InvocationTimeout, invoke } from "./lambda-context.ts";
+
+/**
+ * API Gateway's WebSocket API. A connection goes through these states:
+ *
+ *   connecting → refused   the connect handler answers something else than 2xx: that is the status
+ *                          of the handshake. It may also fail (502) or take too long (504).
+ *              → open      with the subprotocol that the handler's headers name.
+ *   open       → closed    by the client, by a callback, after 10 minutes of silence, after 2 hours,
+ *                          by a frame or message that is too long (1009), or as a slow consumer.
+ *
+ * While it is open each message invokes the handler of its route, side by side with the others: API
+ * Gateway keeps no order among them. The disconnect handler hears of every connection that was open.
+ * Limits: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
+ */
+export const gatewayLimits = {
+  frameBytes: 32 * 1024,
+  messageBytes: 128 * 1024,
+  idleMs: 10 * 60_000,
+  connectionMs: 2 * 60 * 60_000,
+  integrationMs: 29_000,
+  /** Ours: a connection that leaves this much unread is dropped. */
+  bufferedBytes: 1024 * 1024,
+};
+export type GatewayLimits = typeof gatewayLimits;
+
+/** The event of a frame; that of `$connect` and `$disconnect` has headers and no message id. */
+export type SocketEvent = APIGatewayProxyWebsocketEventV2 & {
+  headers?: Record<string, string>;
+  multiValueHeaders?: Record<string, string[]>;
+  queryStringParameters?: Record<string, string>;
+};
+export type SocketFunction = (event: SocketEvent, context: Context) => Promise<unknown>;
+
+/** Handlers by route key: `$connect`, `$disconnect`, `$default`, and values of a frame's `action`. */
+export type SocketRoutes = Readonly<Record<string, SocketFunction>>;
+
+export interface Connection {
+  readonly id: string;
+  readonly socket: WebSocket;
+  readonly connectedAt: number;
+  readonly identity: { sourceIp: string; userAgent: string };
+  lastActiveAt: number;
+  readonly idleTimer: NodeJS.Timeout;
+}
+
+export interface SocketApi {
+  connections: ReadonlyMap<string, Connection>;
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+  /** Notes that something was sent or received, which keeps an idle connection open. */
+  touch(connection: Connection): void;
+  /** Closes every connection and waits until the disconnect handler has heard of each. */
+  close(): Promise<void>;
+}
+
+/** Looks like API Gateway's own ids, which end in "=". */
+const newId = (): string => `${randomBytes(11).toString("base64url")}=`;
+
+const connectResultSchema = z.object({
+  statusCode: z.coerce.number().int(),
+  headers: z.record(z.string(), z.unknown()).optional(),
+});
+
+export function createSocketApi(routes: SocketRoutes, limits: GatewayLimits): SocketApi {
+  const connections = new Map<string, Connection>();
+  const leaving = new Set<Promise<unknown>>();
+  const protocols = new WeakMap<IncomingMessage, string>();
+  const server = new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    maxPayload: limits.messageBytes,
+    handleProtocols: (_offered, request) => protocols.get(request) ?? false,
+  });
+
+  const run = (route: string, event: SocketEvent): Promise<unknown> => {
+    const handler = routes[route];
+    if (handler === undefined) return Promise.resolve(undefined);
+    return invoke(route, handler, event, limits.integrationMs);
+  };
+
+  const touch = (connection: Connection): void => {
+    connection.lastActiveAt = Date.now();
+    connection.idleTimer.refresh();
+  };
+
+  function receive(connection: Connection, data: Buffer, isBinary: boolean): void {
+    touch(connection);
+    const body = data.toString(isBinary ? "base64" : "utf8");
+    const route = isBinary ? "$default" : routeOf(body, routes);
+    const event = socketEvent(connection, "MESSAGE", route, { body, isBase64Encoded: isBinary });
+    run(route, event).catch((error: unknown) => {
+      const { connectionId, requestId } = event.requestContext;
+      const late = error instanceof InvocationTimeout;
+      const message = late ? "Endpoint request timed out" : "Internal server error";
+      connection.socket.send(JSON.stringify({ message, connectionId, requestId }));
+    });
+  }
+
+  function leave(connection: Connection, code: number, reason: string): void {
+    connections.delete(connection.id);
+    const event = socketEvent(connection, "DISCONNECT", "$disconnect");
+    Object.assign(event.requestContext, {
+      disconnectStatusCode: code,
+      disconnectReason: reason,
+    });
+    // As on AWS, nobody is told when this fails; what it would have cleaned up expires by itself.
+    const told = run("$disconnect", event).catch(() => undefined);
+    leaving.add(told);
+    void told.then(() => leaving.delete(told));
+  }
+
+  function admit(opening: OpeningConnection, socket: WebSocket, duplex: Duplex): void {
+    const connection: Connection = {
+      ...opening,
+      socket,
+      idleTimer: setTimeout(() => socket.close(1001, "Going away"), limits.idleMs).unref(),
+    };
+    const ageTimer = setTimeout(
+      () => socket.close(1001, "Going away"),
+      limits.connectionMs,
+    ).unref();
+    connections.set(connection.id, connection);
+    // It must see the bytes before `ws` does, so that the message of a long frame is not handled.
+    duplex.prependListener(
+      "data",
+      frameLengthWatch(limits.frameBytes, () => socket.close(1009, "Frame too long")),
+    );
+    socket.on("message", (data, isBinary) => {
+      if (socket.readyState === WebSocket.OPEN && Buffer.isBuffer(data)) {
+        receive(connection, data, isBinary);
+      }
+    });
+    // `ws` closes the connection after an error by itself; unheard, the error would end the process.
+    socket.on("error", () => undefined);
+    socket.on("close", (code, reason) => {
+      clearTimeout(connection.idleTimer);
+      clearTimeout(ageTimer);
+      leave(connection, code, reason.toString());
+    });
+  }
+
+  return {
+    connections,
+    touch,
+    async upgrade(request, duplex, head) {
+      duplex.on("error", () => undefined);
+      const opening = openingConnection(request);
+      const event = socketEvent(opening, "CONNECT", "$connect", requestOf(request));
+      const { status, protocol } = await run("$connect", event).then(connectAnswer, connectFailure);
+      if (status < 200 || status > 299) return refuseUpgrade(duplex, status);
+      if (protocol !== undefined) protocols.set(request, protocol);
+      server.handleUpgrade(request, duplex, head, (socket) => admit(opening, socket, duplex));
+    },
+    async close() {
+      const closed = [...connections.values()].map(({ socket }) => {
+        const gone = new Promise((resolve) => socket.once("close", resolve));
+        socket.close(1001, "Going away");
+        setTimeout(() => socket.terminate(), 1_000).unref();
+        return gone;
+      });
+      await Promise.all(closed);
+      await Promise.all(leaving);
+    },
+  };
+}
+
+type OpeningConnection = Omit<Connection, "socket" | "idleTimer">;
+
+function openingConnection({ socket, headers }: IncomingMessage): OpeningConnection {
+  const now = Date.now();
+  return {
+    id: newId(),
+    connectedAt: now,
+    lastActiveAt: now,
+    identity: {
+      sourceIp: (socket.remoteAddress ?? "").replace("::ffff:", ""),
+      userAgent: headers["user-agent"] ?? "",
+    },
+  };
+}
+
+function socketEvent(
+  { id, connectedAt, identity }: OpeningConnection,
+  eventType: "CONNECT" | "MESSAGE" | "DISCONNECT",
+  routeKey: string,
+  rest: Partial<SocketEvent> = {},
+): SocketEvent {
+  const now = Date.now();
+  const requestContext = {
+    ...{ routeKey, eventType, connectionId: id, connectedAt, identity },
+    ...{ requestId: newId(), extendedRequestId: newId(), messageId: newId() },
+    requestTime: new Date(now).toUTCString(),
+    requestTimeEpoch: now,
+    messageDirection: "IN" as const,
+    stage: "$default",
+    domainName: "localhost",
+    apiId: "local",
+  };
+  if (eventType !== "MESSAGE") Reflect.deleteProperty(requestContext, "messageId");
+  return { isBase64Encoded: false, ...rest, requestContext };
+}
+
+function requestOf(request: IncomingMessage): Partial<SocketEvent> {
+  const { searchParams } = new URL(request.url ?? "/", "http://localhost");
+  const headers: Record<string, string> = {};
+  const multiValueHeaders: Record<string, string[]> = {};
+  for (let i = 0; i + 1 < request.rawHeaders.length; i += 2) {
+    const name = request.rawHeaders[i] ?? "";
+    const value = request.rawHeaders[i + 1] ?? "";
+    headers[name] = value;
+    multiValueHeaders[name] = [...(multiValueHeaders[name] ?? []), value];
+  }
+  const parameters = searchParams.size > 0 && {
+    queryStringParameters: Object.fromEntries(searchParams),
+  };
+  return { headers, multiValueHeaders, ...parameters };
+}
+
+/** `$request.body.action` is the route selection expression. */
+function routeOf(body: string, routes: SocketRoutes): string {
+  let action: unknown;
+  try {
+    action = z.object({ action: z.unknown() }).parse(JSON.parse(body)).action;
+  } catch {
+    return "$default";
+  }
+  if (typeof action !== "string" || action.startsWith("$")) return "$default";
+  return Object.hasOwn(routes, action) ? action : "$default";
+}
+
+interface ConnectAnswer {
+  status: number;
+  protocol?: string;
+}
+
+function connectAnswer(result: unknown): ConnectAnswer {
+  const parsed = connectResultSchema.safeParse(result);
+  if (!parsed.success) return { status: 502 };
+  const protocol = Object.entries(parsed.data.headers ?? {}).find(
+    ([name]) => name.toLowerCase() === "sec-websocket-protocol",
+  )?.[1];
+  const status = parsed.data.statusCode;
+  return typeof protocol === "string" ? { status, protocol } : { status };
+}
+
+const connectFailure = (error: unknown): ConnectAnswer => ({
+  status: error instanceof InvocationTimeout ? 504 : 502,
+});
+
+/** Ends a handshake with an HTTP status. */
+export function refuseUpgrade(duplex: Duplex, status: number): void {
+  const head = [`HTTP/1.1 ${status} Refused`, "Connection: close", "Content-Length: 0"];
+  duplex.end(`${head.join("\r\n")}\r\n\r\n`);
+}

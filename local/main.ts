@@ -1,0 +1,106 @@
+import { relative, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { killRecorded } from "./data-folder.ts";
+import { StageError } from "./part.ts";
+import type { StagePart } from "./roster.ts";
+import { type Stage, type StageOptions, startStage } from "./stage.ts";
+
+const help = `
+npm start -- [options]: the whole of Axon on this machine, and a page to chat with it.
+
+  --data DIR    where data and logs are kept (default .axon)
+  --model DIR   a Hugging Face checkpoint of the Llama architecture (default models/axon-guide)
+  --tp N        ranks that the weights are split over: 1, 2 or 4 (default 2)
+  --help        this text
+
+By the environment:
+  PORT             of the page and the API (default 4173)
+  AXON_HOST        address to listen on (default 127.0.0.1)
+  AXON_API_KEYS    more keys: [{"sha256":"…","tenantId":"a","userId":"b"}], hashes of the keys
+  REDIS_URL, DATABASE_URL, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB
+                   a server to use instead of one of ours
+  LOG_LEVEL        DEBUG, INFO, WARN or ERROR, for the logs in the data folder
+
+Ctrl-C stops everything; once more, at once.
+`;
+
+/** @returns undefined when only the help was asked for. @throws StageError invalid_option */
+function readOptions(): StageOptions | undefined {
+  try {
+    const { values } = parseArgs({
+      options: {
+        data: { type: "string", default: ".axon" },
+        model: { type: "string" },
+        tp: { type: "string", default: "2" },
+        help: { type: "boolean", default: false },
+      },
+    });
+    if (values.help) return undefined;
+    const port = Number(process.env["PORT"] ?? 4173);
+    if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+      throw new Error(`PORT=${process.env["PORT"]} is no port: 0 to 65535`);
+    }
+    if (!["1", "2", "4"].includes(values.tp)) throw new Error(`--tp ${values.tp}: use 1, 2 or 4`);
+    return {
+      dataDir: values.data,
+      port,
+      ranks: Number(values.tp),
+      host: process.env["AXON_HOST"] ?? "127.0.0.1",
+      ...(values.model !== undefined && { modelDir: values.model }),
+      note: (line) => console.log(`! ${line}`),
+    };
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new StageError("invalid_option", `${why}. See: npm start -- --help`, cause);
+  }
+}
+
+function print({ url, model, parts }: Stage, options: StageOptions): void {
+  for (const part of parts()) console.log(lineOf(part));
+  const address = url.replace("//127.0.0.1", "//localhost");
+  console.log(`
+  ${address}   the page; it talks to ${model.model}
+  npx axon chat "What is tensor parallelism?"
+  npx axon log
+
+ready in ${(performance.now() / 1_000).toFixed(1)} s; logs are in ${relative("", resolve(options.dataDir, "logs"))}, Ctrl-C stops it`);
+}
+
+function lineOf({ name, address, pid, ranks = [] }: StagePart): string {
+  const who = pid === undefined ? "not ours" : `pid ${pid}`;
+  const others = ranks.map((rank) => `rank ${rank.rank} pid ${rank.pid}`);
+  return `  ${name.padEnd(14)} ${address.padEnd(34)} ${[who, ...others].join(", ")}`;
+}
+
+function fail(error: unknown): never {
+  if (error instanceof StageError) console.error(`\n${error.message}`);
+  else console.error(error);
+  process.exit(1);
+}
+
+async function run(options: StageOptions): Promise<void> {
+  console.log(`Axon starts; its data is in ${options.dataDir}`);
+  const starting = startStage(options);
+  let stopping = false;
+  const end = () => {
+    if (stopping) {
+      console.log("stops at once");
+      killRecorded(options.dataDir);
+      process.exit(1);
+    }
+    stopping = true;
+    console.log("\nstops; Ctrl-C once more does not wait");
+    starting.then((stage) => stage.stop()).then(() => process.exit(0), fail);
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, end);
+  const stage = await starting;
+  if (!stopping) print(stage, options);
+}
+
+try {
+  const options = readOptions();
+  if (options === undefined) console.log(help.trim());
+  else await run(options);
+} catch (error) {
+  fail(error);
+}

@@ -1,0 +1,261 @@
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { z } from "zod";
+import { startAwsEmulators } from "./aws-emulators.ts";
+import { type ChildCommand, startChild } from "./child-process.ts";
+import type { ControlPlaneConfig } from "./control-plane-config.ts";
+import { type DataFolder, openDataFolder } from "./data-folder.ts";
+import { urlHost } from "./gateway-access.ts";
+import { describeModel, type StageModel } from "./model.ts";
+import { freePort, StageError, usablePort } from "./part.ts";
+import { startPostgres } from "./postgres.ts";
+import { startRedis } from "./redis.ts";
+import { createRoster, type Roster, type StagePart } from "./roster.ts";
+import {
+  developmentKey,
+  type StageApiKey,
+  stageApiKeys,
+  stageEnvironment,
+} from "./stage-environment.ts";
+
+export interface StageOptions {
+  dataDir: string;
+  /** 0 for any that is free. */
+  port: number;
+  /** 127.0.0.1 unless others are to reach it. */
+  host?: string;
+  modelDir?: string;
+  /** Tensor-parallel size: ranks of the group. */
+  ranks?: number;
+  /** Added to the environment of the parts. */
+  env?: Readonly<Record<string, string>>;
+  /** Keys beside the development key and those of AXON_API_KEYS. */
+  apiKeys?: readonly StageApiKey[];
+  /** Hears what is done about parts that die. */
+  note?: (line: string) => void;
+}
+
+export interface Stage {
+  url: string;
+  /** A key that opens it. */
+  credential: string;
+  model: StageModel;
+  /** As they are now: a part that was started again has a new pid. */
+  parts(): StagePart[];
+  /** Stops everything in order; resolves when no process is left. */
+  stop(): Promise<void>;
+}
+
+const root = join(import.meta.dirname, "..");
+const bundledModelDir = join(root, "models", "axon-guide");
+const pageDir = join(root, "web", "dist");
+
+/**
+ * Starts Axon on this machine, each part a process of its own but for the emulators of SQS and
+ * DynamoDB, which are a thread of this one. Parts that die are started again.
+ * @throws StageError, after everything that had started was stopped.
+ */
+export async function startStage(options: StageOptions): Promise<Stage> {
+  const modelDir = resolve(options.modelDir ?? bundledModelDir);
+  const model = describeModel(modelDir);
+  const apiKeys = stageApiKeys(options.apiKeys ?? []);
+  if (!existsSync(join(pageDir, "index.html"))) {
+    throw new StageError("page_missing", "The page is not built. Run: npm run build:web");
+  }
+  const folder = await openDataFolder(options.dataDir);
+  const host = options.host ?? "127.0.0.1";
+  let port = options.port;
+  const announce = () => {
+    const url = `http://${urlHost(host)}:${port}`;
+    folder.announce({ url, credential: developmentKey, parts: roster.parts() });
+  };
+  const roster = createRoster(folder, announce, options.note ?? (() => undefined));
+  const context: Context = { options, modelDir, apiKeys, folder, roster };
+  let quiesce = () => {};
+  const stop = async () => {
+    quiesce();
+    // The group first: what it still says has to reach the connections and the log.
+    for (const part of ["group", "relay", "control plane"]) await roster.stop(part);
+    await Promise.all(["redis", "postgresql", "emulators"].map(roster.stop));
+    folder.release();
+  };
+  try {
+    port = await usablePort(host, port);
+    const env = await startStores(context);
+    const plane = await startControlPlane(context, env, {
+      ...{ host, port, pageDir, model },
+      credential: developmentKey,
+    });
+    quiesce = plane.quiesce;
+    await startDataPlane(context, { ...env, ...plane.env });
+    announce();
+    return { url: plane.url, credential: developmentKey, model, parts: roster.parts, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+interface Context {
+  options: StageOptions;
+  modelDir: string;
+  apiKeys: StageApiKey[];
+  folder: DataFolder;
+  roster: Roster;
+}
+
+/** Started side by side. @returns the environment of everything that uses them. */
+async function startStores({ options, apiKeys, folder, roster }: Context) {
+  const [redisPort, postgresPort, sqsPort, dynamoDbPort] = await Promise.all([
+    ...[freePort(), freePort(), freePort(), freePort()],
+  ]);
+  const portOption = (port: number | undefined) => (port === undefined ? {} : { port });
+  const results = await Promise.allSettled([
+    roster.keep({
+      name: "redis",
+      start: () =>
+        startRedis({
+          dataDir: folder.at("redis"),
+          logFile: folder.logFile("redis"),
+          persistent: true,
+          ...portOption(redisPort),
+        }),
+      describe: ({ url, pid }) => [{ name: "redis", address: withoutSecret(url), pid }],
+    }),
+    roster.keep({
+      name: "postgresql",
+      start: () =>
+        startPostgres({
+          dataDir: folder.at("postgres"),
+          logFile: folder.logFile("postgres"),
+          durable: true,
+          ...portOption(postgresPort),
+        }),
+      describe: ({ url, pid }) => [{ name: "postgresql", address: withoutSecret(url), pid }],
+    }),
+    roster.keep({
+      name: "emulators",
+      start: () =>
+        startAwsEmulators({
+          dynamoDbDir: folder.at("dynamodb"),
+          ...(sqsPort !== undefined && { sqsPort }),
+          ...(dynamoDbPort !== undefined && { dynamoDbPort }),
+        }),
+      describe: ({ sqs, dynamoDb }) => [
+        { name: "sqs", address: sqs.url, pid: sqs.pid },
+        { name: "dynamodb", address: dynamoDb.url, pid: dynamoDb.pid },
+      ],
+      // The queues are gone with them; the control plane makes new ones when it starts.
+      restarted: () => killPart(roster, "control plane"),
+    }),
+  ]);
+  const [redis, postgres, emulators] = results;
+  if (redis.status === "rejected") throw redis.reason;
+  if (postgres.status === "rejected") throw postgres.reason;
+  if (emulators.status === "rejected") throw emulators.reason;
+  const { sqs, dynamoDb } = emulators.value.current();
+  const stores = {
+    redisUrl: redis.value.current().url,
+    databaseUrl: postgres.value.current().url,
+    ...{ sqsUrl: sqs.url, dynamoDbUrl: dynamoDb.url },
+    emulated: sqs.pid !== undefined && dynamoDb.pid !== undefined,
+  };
+  return {
+    ...stageEnvironment(stores, apiKeys),
+    NODE_COMPILE_CACHE: folder.at("compile-cache"),
+    ...options.env,
+  };
+}
+
+const planeSchema = z.looseObject({
+  url: z.string(),
+  queues: z.object({
+    jobs: z.object({ url: z.string(), deadLetterUrl: z.string() }),
+    reports: z.object({ url: z.string() }),
+  }),
+});
+
+async function startControlPlane(
+  { folder, roster }: Context,
+  env: NodeJS.ProcessEnv,
+  config: ControlPlaneConfig,
+) {
+  const plane = await roster.keep({
+    name: "control plane",
+    start: () =>
+      startChild({
+        ...{ name: "control plane", script: "local/control-plane.ts" },
+        env: { ...env, AXON_STAGE: JSON.stringify(config) },
+        logFile: folder.logFile("control-plane"),
+        ...{ readyWithinMs: 60_000, stopWithinMs: 10_000 },
+      }),
+    describe: ({ pid, details }) => [
+      { name: "control plane", address: planeSchema.parse(details).url, pid },
+    ],
+  });
+  const { url, queues } = planeSchema.parse(plane.current().details);
+  return {
+    url,
+    quiesce: () => plane.current().tell("quiesce"),
+    env: {
+      AXON_CONNECTIONS_ENDPOINT: url,
+      AXON_JOBS_QUEUE_URL: queues.jobs.url,
+      AXON_JOBS_DEAD_QUEUE_URL: queues.jobs.deadLetterUrl,
+      AXON_REPORTS_QUEUE_URL: queues.reports.url,
+      AXON_REVISION: config.model.revision,
+    },
+  };
+}
+
+const groupSchema = z.looseObject({
+  model: z.string(),
+  revision: z.string(),
+  ranks: z.array(z.object({ rank: z.number(), pid: z.number() })),
+});
+
+async function startDataPlane(
+  { options, modelDir, folder, roster }: Context,
+  env: NodeJS.ProcessEnv,
+): Promise<void> {
+  const child = (name: string, script: string, more: NodeJS.ProcessEnv): ChildCommand => ({
+    ...{ name, script, env: { ...env, ...more } },
+    logFile: folder.logFile(name),
+    ...{ readyWithinMs: 120_000, stopWithinMs: 15_000 },
+  });
+  const relay = child("relay", "dataplane/relay.ts", {});
+  const group = child("group", "dataplane/worker.ts", {
+    AXON_MODEL_DIR: modelDir,
+    AXON_TP: String(options.ranks ?? 2),
+  });
+  const results = await Promise.allSettled([
+    roster.keep({
+      name: "relay",
+      start: () => startChild(relay),
+      describe: ({ pid, details }) => [
+        { name: "relay", address: String(details["relayId"] ?? ""), pid },
+      ],
+    }),
+    roster.keep({
+      name: "group",
+      start: () => startChild(group),
+      describe: ({ pid, details }) => {
+        const { revision, ranks } = groupSchema.parse(details);
+        return [{ name: "group", address: revision, pid, ranks }];
+      },
+    }),
+  ]);
+  for (const result of results) if (result.status === "rejected") throw result.reason;
+}
+
+function killPart(roster: Roster, name: string): void {
+  const pid = roster.parts().find((part) => part.name === name)?.pid;
+  if (pid !== undefined) process.kill(pid, "SIGKILL");
+}
+
+/** A store that the environment names may have its password in its address. */
+function withoutSecret(address: string): string {
+  const url = new URL(address);
+  url.username = "";
+  url.password = "";
+  return url.href;
+}

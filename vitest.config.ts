@@ -1,0 +1,34 @@
+import { defineConfig } from "vitest/config";
+
+/** Tests that start the whole stage: several processes each, so they run one after the other. */
+const stageTests = ["test/stage/**/*.test.ts", "test/**/*.stage.test.ts"];
+
+export default defineConfig({
+  test: {
+    globalSetup: "test/support/global-setup.ts",
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "parts",
+          include: ["test/**/*.test.ts"],
+          exclude: stageTests,
+          sequence: { groupOrder: 0 },
+          maxWorkers: 2,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "stage",
+          include: stageTests,
+          testTimeout: 120_000,
+          sequence: { groupOrder: 1 },
+          maxWorkers: 1,
+        },
+      },
+    ],
+  },
+});
