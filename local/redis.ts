@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { connect } from "node:net";
 import { delimiter, join } from "node:path";
 import { externalPart, freePort, type RunningPart, StageError } from "./part.ts";
+import { root } from "./paths.ts";
 import { startServer } from "./server-process.ts";
 
 export interface RedisOptions {
@@ -47,7 +48,7 @@ interface RedisBinary {
 }
 
 /** Where the installer unpacks Debian's packages when it may not install them. */
-const unpacked = join(import.meta.dirname, "..", ".axon", "packages", "usr");
+const unpacked = join(root, ".axon", "packages", "usr");
 
 function findRedis(): RedisBinary {
   const names = ["redis-server", "valkey-server"];

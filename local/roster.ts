@@ -18,7 +18,7 @@ interface Mortal {
   stop(): Promise<void>;
 }
 
-export interface PartDefinition<Part> {
+interface PartDefinition<Part> {
   /** For `stop`, log lines and messages. */
   name: string;
   start(): Promise<Part>;

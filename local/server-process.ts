@@ -14,8 +14,8 @@ export interface ServerCommand {
   user?: { uid: number; gid: number } | undefined;
   logFile: string;
   stopSignal: NodeJS.Signals;
-  /** Whether it answers by now. */
-  isReady: () => Promise<boolean>;
+  /** Whether it answers by now, under this pid. */
+  isReady: (pid: number) => Promise<boolean>;
   readyWithinMs: number;
 }
 
@@ -54,7 +54,7 @@ export async function startServer(command: ServerCommand): Promise<ServerProcess
   });
 
   const deadline = Date.now() + command.readyWithinMs;
-  while (ended === undefined && !(await command.isReady())) {
+  while (ended === undefined && !(await command.isReady(child.pid ?? 0))) {
     if (Date.now() > deadline) {
       child.kill("SIGKILL");
       ended = `did not answer within ${command.readyWithinMs / 1000} s`;

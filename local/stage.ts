@@ -8,6 +8,7 @@ import { type DataFolder, openDataFolder } from "./data-folder.ts";
 import { urlHost } from "./gateway-access.ts";
 import { describeModel, type StageModel } from "./model.ts";
 import { freePort, StageError, usablePort } from "./part.ts";
+import { root } from "./paths.ts";
 import { startPostgres } from "./postgres.ts";
 import { startRedis } from "./redis.ts";
 import { createRoster, type Roster, type StagePart } from "./roster.ts";
@@ -46,8 +47,10 @@ export interface Stage {
   stop(): Promise<void>;
 }
 
-const root = join(import.meta.dirname, "..");
 const bundledModelDir = join(root, "models", "axon-guide");
+const controlPlaneScript = new URL("./control-plane.ts", import.meta.url);
+const relayScript = new URL("../dataplane/relay.ts", import.meta.url);
+const groupScript = new URL("../dataplane/worker.ts", import.meta.url);
 const pageDir = join(root, "web", "dist");
 
 /**
@@ -162,7 +165,6 @@ async function startStores({ options, apiKeys, folder, roster }: Context) {
   };
   return {
     ...stageEnvironment(stores, apiKeys),
-    NODE_COMPILE_CACHE: folder.at("compile-cache"),
     ...options.env,
   };
 }
@@ -184,7 +186,7 @@ async function startControlPlane(
     name: "control plane",
     start: () =>
       startChild({
-        ...{ name: "control plane", script: "local/control-plane.ts" },
+        ...{ name: "control plane", script: controlPlaneScript },
         env: { ...env, AXON_STAGE: JSON.stringify(config) },
         logFile: folder.logFile("control-plane"),
         ...{ readyWithinMs: 60_000, stopWithinMs: 10_000 },
@@ -217,13 +219,13 @@ async function startDataPlane(
   { options, modelDir, folder, roster }: Context,
   env: NodeJS.ProcessEnv,
 ): Promise<void> {
-  const child = (name: string, script: string, more: NodeJS.ProcessEnv): ChildCommand => ({
+  const child = (name: string, script: URL, more: NodeJS.ProcessEnv): ChildCommand => ({
     ...{ name, script, env: { ...env, ...more } },
     logFile: folder.logFile(name),
     ...{ readyWithinMs: 120_000, stopWithinMs: 15_000 },
   });
-  const relay = child("relay", "dataplane/relay.ts", {});
-  const group = child("group", "dataplane/worker.ts", {
+  const relay = child("relay", relayScript, {});
+  const group = child("group", groupScript, {
     AXON_MODEL_DIR: modelDir,
     AXON_TP: String(options.ranks ?? 2),
   });
