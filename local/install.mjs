@@ -167,7 +167,9 @@ function unpack(packages) {
   if (!dependencies.ok) return ending(dependencies.output);
   const names = dependencies.output.split("\n").filter((line) => /^[a-z0-9]/.test(line));
   // What every Debian has stays out: another libc than the system's own would not run.
-  const needed = [...new Set(names)].filter((name) => !isInstalled(name));
+  const needed = [...new Set(names)].filter(
+    (name) => packages.includes(name) || !isInstalled(name),
+  );
   const download = run("apt-get", ["download", ...needed], { cwd: downloads });
   if (!download.ok) return ending(download.output);
   for (const file of readdirSync(downloads).filter((name) => name.endsWith(".deb"))) {

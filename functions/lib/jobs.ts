@@ -70,7 +70,10 @@ export async function sendMissingJob(
   turnId: string,
   { ignoreMarker = false }: { ignoreMarker?: boolean } = {},
 ): Promise<JobOutcome> {
-  if (!ignoreMarker && (await wasSent(deps, turnId))) return "marked";
+  // The mark goes, and not only its meaning: a leader that seems to have the turn may be dead, and
+  // the next sweep must not take the lost job for a waiting one.
+  if (ignoreMarker) await deps.redis.del(turnSentKey(turnId));
+  else if (await wasSent(deps, turnId)) return "marked";
   if (await hasLease(deps, turnId)) return "held";
   const { state } = await load(deps.log, turns, turnId);
   if (state.status === "none" || isTerminal(state)) return "ended";
