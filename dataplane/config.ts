@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** A mistake in the environment. Its message names each variable. */
-export class ConfigError extends Error {
+class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 

@@ -40,7 +40,7 @@ export type Claim =
   | ({ status: "claimed"; cancel: boolean } & StreamState)
   | ({ status: "sealed"; end: StreamEnd } & StreamState);
 
-export interface Append {
+interface Append {
   turnId: string;
   epoch: number;
   /** Sequence number of the first token. */
@@ -49,7 +49,7 @@ export interface Append {
 }
 
 export type AppendResult = "ok" | "duplicate" | "gap" | "stale" | "sealed";
-export type SealResult = "ok" | "sealed" | "gap" | "stale";
+type SealResult = "ok" | "sealed" | "gap" | "stale";
 
 export interface TokenStream {
   claim(

@@ -13,7 +13,7 @@ export interface ChatTokenizer {
   detokenizer(): Detokenizer;
 }
 
-export interface Detokenizer {
+interface Detokenizer {
   /** The text that the token completes; "" as long as a character is incomplete. */
   push(token: number): string;
   /** What is left at the end: broken characters, as U+FFFD. */

@@ -13,6 +13,7 @@ import { runProcess } from "./process.ts";
 import { tokenStream } from "./token-stream.ts";
 import { TokenWriter } from "./token-writer.ts";
 import { loadTokenizer } from "./tokenizer.ts";
+import { tokensPerStep } from "./worker-defaults.ts";
 
 /**
  * A tensor-parallel group: this process leads it, takes jobs for one revision, and starts the ranks
@@ -47,7 +48,7 @@ async function start(logger: Logger) {
       ranks: config.AXON_TP,
       transport: "tcp",
       slots: config.AXON_SLOTS,
-      tokensPerStep: 128,
+      tokensPerStep,
       secret: randomBytes(32).toString("hex"),
     }),
     loadTokenizer(config.AXON_MODEL_DIR),

@@ -45,12 +45,13 @@ export const resumeFrameSchema = z.strictObject({
 });
 
 export type ChatFrame = z.infer<typeof chatFrameSchema>;
-export type CancelFrame = z.infer<typeof cancelFrameSchema>;
-export type ResumeFrame = z.infer<typeof resumeFrameSchema>;
-export type ClientFrame = ChatFrame | CancelFrame | ResumeFrame;
+export type ClientFrame =
+  | ChatFrame
+  | z.infer<typeof cancelFrameSchema>
+  | z.infer<typeof resumeFrameSchema>;
 
 /** The turn is in the log: whatever dies now, it will be answered. */
-export const acceptedFrameSchema = z.strictObject({
+const acceptedFrameSchema = z.strictObject({
   type: z.literal("accepted"),
   requestId: z.string(),
   turnId: z.string(),
@@ -64,7 +65,7 @@ export const acceptedFrameSchema = z.strictObject({
  * gaps. A frame may come twice (a relay was replaced): a client skips what it has applied. Text is
  * never cut within a character: the token that completes one carries it.
  */
-export const tokensFrameSchema = z.strictObject({
+const tokensFrameSchema = z.strictObject({
   type: z.literal("tokens"),
   turnId: z.string(),
   from: z.int().min(1),
@@ -76,7 +77,7 @@ export const tokensFrameSchema = z.strictObject({
  * The text after token `to` is not in the record: cut the answer back to it. The tokens that follow
  * start at `to` + 1.
  */
-export const rewindFrameSchema = z.strictObject({
+const rewindFrameSchema = z.strictObject({
   type: z.literal("rewind"),
   turnId: z.string(),
   to: z.int().min(0),
@@ -95,7 +96,7 @@ export const doneFrameSchema = z.strictObject({
 });
 
 /** What was asked was refused, and nothing was recorded. */
-export const errorFrameSchema = z.strictObject({
+const errorFrameSchema = z.strictObject({
   type: z.literal("error"),
   code: z.enum(Object.keys(errorCodes) as [ErrorCode, ...ErrorCode[]]),
   /** What went wrong and what to do about it. */

@@ -31,7 +31,7 @@ export async function answerCallback(
     return refuse(403, "ForbiddenException", "Missing Authentication Token");
   }
   if (body === undefined) return refuse(413, "PayloadTooLargeException", "Message too long");
-  const connection = api.connections.get(connectionId);
+  const connection = api.connection(connectionId);
   if (connection === undefined || connection.socket.readyState !== WebSocket.OPEN) {
     return refuse(410, "GoneException", "Gone");
   }

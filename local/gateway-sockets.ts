@@ -51,15 +51,6 @@ export interface Connection {
   readonly idleTimer: NodeJS.Timeout;
 }
 
-export interface SocketApi {
-  connections: ReadonlyMap<string, Connection>;
-  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
-  /** Notes that something was sent or received, which keeps an idle connection open. */
-  touch(connection: Connection): void;
-  /** Closes every connection and waits until the disconnect handler has heard of each. */
-  close(): Promise<void>;
-}
-
 /** Looks like API Gateway's own ids, which end in "=". */
 const newId = (): string => `${randomBytes(11).toString("base64url")}=`;
 
@@ -68,34 +59,100 @@ const connectResultSchema = z.object({
   headers: z.record(z.string(), z.unknown()).optional(),
 });
 
-export function createSocketApi(routes: SocketRoutes, limits: GatewayLimits): SocketApi {
-  const connections = new Map<string, Connection>();
-  const leaving = new Set<Promise<unknown>>();
-  const protocols = new WeakMap<IncomingMessage, string>();
-  const server = new WebSocketServer({
-    noServer: true,
-    clientTracking: false,
-    maxPayload: limits.messageBytes,
-    handleProtocols: (_offered, request) => protocols.get(request) ?? false,
-  });
+export class SocketApi {
+  readonly #routes: SocketRoutes;
+  readonly #limits: GatewayLimits;
+  readonly #server: WebSocketServer;
+  readonly #connections = new Map<string, Connection>();
+  readonly #protocols = new WeakMap<IncomingMessage, string>();
+  /** Disconnect handlers that run. */
+  readonly #leaving = new Set<Promise<unknown>>();
 
-  const run = (route: string, event: SocketEvent): Promise<unknown> => {
-    const handler = routes[route];
-    if (handler === undefined) return Promise.resolve(undefined);
-    return invoke(route, handler, event, limits.integrationMs);
-  };
+  constructor(routes: SocketRoutes, limits: GatewayLimits) {
+    this.#routes = routes;
+    this.#limits = limits;
+    this.#server = new WebSocketServer({
+      noServer: true,
+      clientTracking: false,
+      maxPayload: limits.messageBytes,
+      handleProtocols: (_offered, request) => this.#protocols.get(request) ?? false,
+    });
+  }
 
-  const touch = (connection: Connection): void => {
+  connection(id: string): Connection | undefined {
+    return this.#connections.get(id);
+  }
+
+  /** Notes that something was sent or received, which keeps an idle connection open. */
+  touch(connection: Connection): void {
     connection.lastActiveAt = Date.now();
     connection.idleTimer.refresh();
-  };
+  }
 
-  function receive(connection: Connection, data: Buffer, isBinary: boolean): void {
-    touch(connection);
+  async upgrade(request: IncomingMessage, duplex: Duplex, head: Buffer): Promise<void> {
+    duplex.on("error", () => undefined);
+    const opening = openingConnection(request);
+    const event = socketEvent(opening, "CONNECT", "$connect", requestOf(request));
+    const answer = await this.#run("$connect", event).then(connectAnswer, connectFailure);
+    if (answer.status < 200 || answer.status > 299) return refuseUpgrade(duplex, answer.status);
+    if (answer.protocol !== undefined) this.#protocols.set(request, answer.protocol);
+    if (duplex.destroyed) return this.#leave(opening, 1006, "");
+    this.#server.handleUpgrade(request, duplex, head, (socket) =>
+      this.#admit(opening, socket, duplex),
+    );
+  }
+
+  /** Closes every connection and waits until the disconnect handler has heard of each. */
+  async close(): Promise<void> {
+    const closed = [...this.#connections.values()].map(({ socket }) => {
+      const gone = new Promise((resolve) => socket.once("close", resolve));
+      socket.close(1001, "Going away");
+      setTimeout(() => socket.terminate(), 1_000).unref();
+      return gone;
+    });
+    await Promise.all(closed);
+    await Promise.all(this.#leaving);
+  }
+
+  #run(route: string, event: SocketEvent): Promise<unknown> {
+    const handler = this.#routes[route];
+    if (handler === undefined) return Promise.resolve(undefined);
+    return invoke(route, handler, event, this.#limits.integrationMs);
+  }
+
+  #admit(opening: OpeningConnection, socket: WebSocket, duplex: Duplex): void {
+    const { idleMs, connectionMs, frameBytes } = this.#limits;
+    const expire = () => socket.close(1001, "Going away");
+    const ageTimer = setTimeout(expire, connectionMs).unref();
+    const idleTimer = setTimeout(expire, idleMs).unref();
+    const connection: Connection = { ...opening, socket, idleTimer };
+    this.#connections.set(connection.id, connection);
+    // It must see the bytes before `ws` does, so that the message of a long frame is not handled.
+    duplex.prependListener(
+      "data",
+      frameLengthWatch(frameBytes, () => socket.close(1009, "Frame too long")),
+    );
+    socket.on("message", (data, isBinary) => {
+      if (socket.readyState === WebSocket.OPEN && Buffer.isBuffer(data)) {
+        this.#receive(connection, data, isBinary);
+      }
+    });
+    // `ws` closes the connection after an error by itself; unheard, the error would end the process.
+    socket.on("error", () => undefined);
+    socket.on("close", (code, reason) => {
+      clearTimeout(idleTimer);
+      clearTimeout(ageTimer);
+      this.#connections.delete(connection.id);
+      this.#leave(connection, code, reason.toString());
+    });
+  }
+
+  #receive(connection: Connection, data: Buffer, isBinary: boolean): void {
+    this.touch(connection);
     const body = data.toString(isBinary ? "base64" : "utf8");
-    const route = isBinary ? "$default" : routeOf(body, routes);
+    const route = isBinary ? "$default" : routeOf(body, this.#routes);
     const event = socketEvent(connection, "MESSAGE", route, { body, isBase64Encoded: isBinary });
-    run(route, event).catch((error: unknown) => {
+    this.#run(route, event).catch((error: unknown) => {
       const { connectionId, requestId } = event.requestContext;
       const late = error instanceof InvocationTimeout;
       const message = late ? "Endpoint request timed out" : "Internal server error";
@@ -103,72 +160,14 @@ export function createSocketApi(routes: SocketRoutes, limits: GatewayLimits): So
     });
   }
 
-  function leave(connection: Connection, code: number, reason: string): void {
-    connections.delete(connection.id);
+  #leave(connection: OpeningConnection, code: number, reason: string): void {
     const event = socketEvent(connection, "DISCONNECT", "$disconnect");
-    Object.assign(event.requestContext, {
-      disconnectStatusCode: code,
-      disconnectReason: reason,
-    });
+    Object.assign(event.requestContext, { disconnectStatusCode: code, disconnectReason: reason });
     // As on AWS, nobody is told when this fails; what it would have cleaned up expires by itself.
-    const told = run("$disconnect", event).catch(() => undefined);
-    leaving.add(told);
-    void told.then(() => leaving.delete(told));
+    const told = this.#run("$disconnect", event).catch(() => undefined);
+    this.#leaving.add(told);
+    void told.then(() => this.#leaving.delete(told));
   }
-
-  function admit(opening: OpeningConnection, socket: WebSocket, duplex: Duplex): void {
-    const connection: Connection = {
-      ...opening,
-      socket,
-      idleTimer: setTimeout(() => socket.close(1001, "Going away"), limits.idleMs).unref(),
-    };
-    const ageTimer = setTimeout(
-      () => socket.close(1001, "Going away"),
-      limits.connectionMs,
-    ).unref();
-    connections.set(connection.id, connection);
-    // It must see the bytes before `ws` does, so that the message of a long frame is not handled.
-    duplex.prependListener(
-      "data",
-      frameLengthWatch(limits.frameBytes, () => socket.close(1009, "Frame too long")),
-    );
-    socket.on("message", (data, isBinary) => {
-      if (socket.readyState === WebSocket.OPEN && Buffer.isBuffer(data)) {
-        receive(connection, data, isBinary);
-      }
-    });
-    // `ws` closes the connection after an error by itself; unheard, the error would end the process.
-    socket.on("error", () => undefined);
-    socket.on("close", (code, reason) => {
-      clearTimeout(connection.idleTimer);
-      clearTimeout(ageTimer);
-      leave(connection, code, reason.toString());
-    });
-  }
-
-  return {
-    connections,
-    touch,
-    async upgrade(request, duplex, head) {
-      duplex.on("error", () => undefined);
-      const opening = openingConnection(request);
-      const event = socketEvent(opening, "CONNECT", "$connect", requestOf(request));
-      const { status, protocol } = await run("$connect", event).then(connectAnswer, connectFailure);
-      if (status < 200 || status > 299) return refuseUpgrade(duplex, status);
-      if (protocol !== undefined) protocols.set(request, protocol);
-      server.handleUpgrade(request, duplex, head, (socket) => admit(opening, socket, duplex));
-    },
-    async close() {
-      const closed = [...connections.values()].map(({ socket }) => {
-        const gone = new Promise((resolve) => socket.once("close", resolve));
-        socket.close(1001, "Going away");
-        setTimeout(() => socket.terminate(), 1_000).unref();
-        return gone;
-      });
-      await Promise.all(closed);
-      await Promise.all(leaving);
-    },
-  };
 }
 
 type OpeningConnection = Omit<Connection, "socket" | "idleTimer">;

@@ -5,10 +5,10 @@ import { answerCallback, callbackTarget } from "./gateway-callbacks.ts";
 import { answerHttp, type HttpFunction, sendMessage } from "./gateway-http.ts";
 import { answerPage } from "./gateway-page.ts";
 import {
-  createSocketApi,
   type GatewayLimits,
   gatewayLimits,
   refuseUpgrade,
+  SocketApi,
   type SocketRoutes,
 } from "./gateway-sockets.ts";
 import { listenError } from "./part.ts";
@@ -48,7 +48,7 @@ export interface Gateway {
  */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const limits = { ...gatewayLimits, ...options.limits };
-  const sockets = createSocketApi(options.routes, limits);
+  const sockets = new SocketApi(options.routes, limits);
   let quiet = false;
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -66,10 +66,10 @@ const longestRetryMs = 5_000;
  * So the checkpoint stays `lateMs` behind, and what is read again and was handled is skipped.
  */
 export function followLog(options: FollowerOptions): LogFollower {
-  const shards = Array.from({ length: logShards }, (_, shard) => createShard(options, shard));
+  const shards = Array.from({ length: logShards }, (_, shard) => new ShardFollower(options, shard));
   const stopping = new AbortController();
   const save = checkpointSaver(options, () =>
-    Object.fromEntries(shards.map((shard, index) => [index, shard.settled()])),
+    Object.fromEntries(shards.map((shard, index) => [index, shard.settled])),
   );
   let loops: Promise<void>[] = [];
   const caughtUp = options.checkpoint.load().then(async (positions) => {
@@ -114,68 +114,51 @@ function checkpointSaver(
   };
 }
 
-function createShard(options: FollowerOptions, shard: number) {
-  const { log, pollMs = 5_000, lateMs = 5_000, batchSize = 100, now = Date.now } = options;
-  const { maxAttempts = Number.POSITIVE_INFINITY } = options;
-  const bell = createBell();
-  const handled = new Set<string>();
-  let offered: Commit[] = [];
-  /** Everything up to here was handled, and nothing more is expected below it. */
-  let settled = "";
+/** One shard of the log, followed by itself. */
+class ShardFollower {
+  readonly #options: FollowerOptions;
+  readonly #shard: number;
+  readonly #now: () => number;
+  readonly #batchSize: number;
+  readonly #bell = createBell();
+  readonly #handled = new Set<string>();
+  #offered: Commit[] = [];
+  #settled = "";
   /** The position of the commit that failed last, and how often in a row. */
-  let failing = "";
-  let attempts = 0;
+  #failing = "";
+  #attempts = 0;
 
-  /** @returns the first commit that could not be handled, if any. */
-  async function handleFresh(commits: Commit[]): Promise<Commit | undefined> {
-    const fresh = commits.filter(({ position }) => position > settled && !handled.has(position));
-    if (fresh.length === 0) return undefined;
-    const done = await options.handle(fresh);
-    for (const { position } of fresh.slice(0, done)) handled.add(position);
-    const failed = fresh[done];
-    if (failed === undefined) return undefined;
-    attempts = failed.position === failing ? attempts + 1 : 1;
-    failing = failed.position;
-    if (attempts >= maxAttempts) {
-      handled.add(failed.position);
-      options.onError(new SkippedCommit(failed.stream, failed.version));
-    }
-    return failed;
+  constructor(options: FollowerOptions, shard: number) {
+    this.#options = options;
+    this.#shard = shard;
+    this.#now = options.now ?? Date.now;
+    this.#batchSize = options.batchSize ?? 100;
   }
 
-  /** @returns whether all went well. */
-  async function handleOffered(): Promise<boolean> {
-    const commits = offered.splice(0, batchSize).sort((a, b) => (a.position < b.position ? -1 : 1));
-    return (await handleFresh(commits)) === undefined;
+  /** Everything up to here was handled, and nothing more is expected below it. */
+  get settled(): string {
+    return this.#settled;
   }
 
-  /** Reads from the checkpoint to the end. @returns whether all went well. */
-  async function read(): Promise<boolean> {
-    const lateFrom = positionAt(Math.max(0, now() - lateMs));
-    for (let after = settled; ; ) {
-      const page = await log.readShard(shard, after, batchSize);
-      const failed = await handleFresh(page);
-      const done = failed === undefined ? page : page.slice(0, page.indexOf(failed));
-      settle(done.findLast(({ position }) => position < lateFrom)?.position);
-      if (failed !== undefined) return false;
-      after = page.at(-1)?.position ?? after;
-      if (page.length < batchSize) return true;
-    }
+  offer(commit: Commit): void {
+    this.#offered.push(commit);
+    this.#bell.ring();
   }
 
-  function settle(position: string | undefined): void {
-    if (position === undefined) return;
-    settled = position;
-    for (const old of handled) if (old <= settled) handled.delete(old);
+  run(from: string, signal: AbortSignal, save: () => Promise<void>) {
+    this.#settled = from;
+    const { promise: caughtUp, resolve } = Promise.withResolvers<void>();
+    return { caughtUp, ended: this.#loop(signal, save, resolve) };
   }
 
-  async function loop(signal: AbortSignal, save: () => Promise<void>, caughtUp: () => void) {
+  async #loop(signal: AbortSignal, save: () => Promise<void>, caughtUp: () => void): Promise<void> {
+    const { pollMs = 5_000, onError } = this.#options;
     let readAt = 0;
     let retryMs = firstRetryMs;
     while (!signal.aborted) {
-      const reads = now() >= readAt;
-      const ok = await (reads ? read() : handleOffered()).catch((error: unknown) => {
-        options.onError(error);
+      const reads = this.#now() >= readAt;
+      const ok = await (reads ? this.#read() : this.#handleOffered()).catch((error: unknown) => {
+        onError(error);
         return false;
       });
       if (reads) await save();
@@ -183,12 +166,12 @@ function createShard(options: FollowerOptions, shard: number) {
         retryMs = firstRetryMs;
         if (reads) {
           caughtUp();
-          readAt = now() + pollMs;
+          readAt = this.#now() + pollMs;
         }
-        if (offered.length === 0) await bell.wait(readAt - now(), signal);
+        if (this.#offered.length === 0) await this.#bell.wait(readAt - this.#now(), signal);
       } else {
         // What was offered is in the log too, and reading keeps the order of what failed.
-        offered = [];
+        this.#offered = [];
         readAt = 0;
         await pause(retryMs, signal);
         retryMs = Math.min(retryMs * 2, longestRetryMs);
@@ -197,16 +180,51 @@ function createShard(options: FollowerOptions, shard: number) {
     caughtUp();
   }
 
-  return {
-    settled: () => settled,
-    offer(commit: Commit) {
-      offered.push(commit);
-      bell.ring();
-    },
-    run(from: string, signal: AbortSignal, save: () => Promise<void>) {
-      settled = from;
-      const { promise: caughtUp, resolve } = Promise.withResolvers<void>();
-      return { caughtUp, ended: loop(signal, save, resolve) };
-    },
-  };
+  /** @returns whether all went well. */
+  async #handleOffered(): Promise<boolean> {
+    const commits = this.#offered.splice(0, this.#batchSize);
+    commits.sort((a, b) => (a.position < b.position ? -1 : 1));
+    return (await this.#handleFresh(commits)) === undefined;
+  }
+
+  /** Reads from the checkpoint to the end. @returns whether all went well. */
+  async #read(): Promise<boolean> {
+    const { log, lateMs = 5_000 } = this.#options;
+    const lateFrom = positionAt(Math.max(0, this.#now() - lateMs));
+    for (let after = this.#settled; ; ) {
+      const page = await log.readShard(this.#shard, after, this.#batchSize);
+      const failed = await this.#handleFresh(page);
+      const done = failed === undefined ? page : page.slice(0, page.indexOf(failed));
+      this.#settle(done.findLast(({ position }) => position < lateFrom)?.position);
+      if (failed !== undefined) return false;
+      after = page.at(-1)?.position ?? after;
+      if (page.length < this.#batchSize) return true;
+    }
+  }
+
+  /** @returns the first commit that could not be handled, if any. */
+  async #handleFresh(commits: Commit[]): Promise<Commit | undefined> {
+    const { handle, onError, maxAttempts = Number.POSITIVE_INFINITY } = this.#options;
+    const fresh = commits.filter(
+      ({ position }) => position > this.#settled && !this.#handled.has(position),
+    );
+    if (fresh.length === 0) return undefined;
+    const done = await handle(fresh);
+    for (const { position } of fresh.slice(0, done)) this.#handled.add(position);
+    const failed = fresh[done];
+    if (failed === undefined) return undefined;
+    this.#attempts = failed.position === this.#failing ? this.#attempts + 1 : 1;
+    this.#failing = failed.position;
+    if (this.#attempts >= maxAttempts) {
+      this.#handled.add(failed.position);
+      onError(new SkippedCommit(failed.stream, failed.version));
+    }
+    return failed;
+  }
+
+  #settle(position: string | undefined): void {
+    if (position === undefined) return;
+    this.#settled = position;
+    for (const old of this.#handled) if (old <= position) this.#handled.delete(old);
+  }
 }

@@ -139,7 +139,9 @@ describe("functions", () => {
       const indent = head[1] ?? head[3] ?? "";
       const name = head[2] ?? head[4] ?? "";
       if (["if", "for", "while", "switch", "describe", "test", "return"].includes(name)) return;
-      const length = lines.slice(start).findIndex((other) => other === `${indent}}` || other === `${indent}};`);
+      const length = lines
+        .slice(start)
+        .findIndex((other) => other === `${indent}}` || other === `${indent}};`);
       if (length > 70) found.push(`${path}:${start + 1} ${name} has ${length + 1} lines`);
     });
     return found;

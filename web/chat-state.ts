@@ -34,7 +34,7 @@ export interface TurnView {
 }
 
 /** What the line under an answer says. */
-export interface Figures {
+interface Figures {
   tokens: number;
   tokensPerSecond: number | undefined;
   firstTokenMs: number;

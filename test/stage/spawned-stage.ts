@@ -21,7 +21,7 @@ const stageFileSchema = z.looseObject({
     }),
   ),
 });
-export type StageFile = z.infer<typeof stageFileSchema>;
+type StageFile = z.infer<typeof stageFileSchema>;
 
 /** Keys that every stage of a test takes, beside the development key: two tenants. */
 export const tenantKeys = { alice: "key-of-alice-0123", bob: "key-of-bob-4567" };
