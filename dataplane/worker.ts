@@ -1,10 +1,9 @@
-import { randomBytes } from "node:crypto";
 import type { Logger } from "@aws-lambda-powertools/logger";
 import { SQSClient } from "@aws-sdk/client-sqs";
 import { Redis } from "ioredis";
 import { processId } from "../events/ids.ts";
 import { cancelChannel } from "../events/redis-keys.ts";
-import { workerConfig } from "./config.ts";
+import { type WorkerConfig, workerConfig } from "./config.ts";
 import { startEmbeddedEngine } from "./engine/embedded.ts";
 import { announceGroup } from "./group.ts";
 import { SqsJobQueue } from "./job-queue.ts";
@@ -36,43 +35,54 @@ It is configured by the environment:
 and by what the AWS SDK reads: AWS_REGION, AWS_ENDPOINT_URL_SQS, credentials.
 `;
 
-async function start(logger: Logger) {
-  const config = workerConfig(process.env);
-  const leaderId = processId("leader");
-  const groupId = config.AXON_GROUP_ID ?? processId("group");
-  logger.appendKeys({ groupId, leaderId, revision: config.AXON_REVISION });
-
-  const [engine, tokenizer] = await Promise.all([
-    startEmbeddedEngine({
-      modelDir: config.AXON_MODEL_DIR,
-      ranks: config.AXON_TP,
-      transport: "tcp",
-      slots: config.AXON_SLOTS,
-      tokensPerStep,
-      secret: randomBytes(32).toString("hex"),
-    }),
-    loadTokenizer(config.AXON_MODEL_DIR),
-  ]);
-
-  // Commands wait while Redis is away instead of failing: the writer keeps its tokens meanwhile.
-  const redis = new Redis(config.REDIS_URL, { maxRetriesPerRequest: null });
+/** Commands wait while Redis is away instead of failing: the writer keeps its tokens meanwhile. */
+function connectRedis(url: string, logger: Logger): { redis: Redis; subscriber: Redis } {
+  const redis = new Redis(url, { maxRetriesPerRequest: null });
   const subscriber = redis.duplicate();
   for (const client of [redis, subscriber]) {
     client.on("error", (error) => logger.warn("Redis is away", { error }));
   }
+  return { redis, subscriber };
+}
+
+function jobQueue(sqs: SQSClient, config: WorkerConfig, logger: Logger): SqsJobQueue {
+  const urls = {
+    jobsQueueUrl: config.AXON_JOBS_QUEUE_URL,
+    deadLetterQueueUrl: config.AXON_JOBS_DEAD_QUEUE_URL,
+    reportsQueueUrl: config.AXON_REPORTS_QUEUE_URL,
+  };
+  return new SqsJobQueue(sqs, urls, (messageId, reason) =>
+    logger.error("a job cannot be read", { messageId, reason }),
+  );
+}
+
+/** What still runs gives its lease up, so that the turns move at once. */
+async function endWithGroup(leader: Leader, logger: Logger, error: unknown): Promise<never> {
+  logger.critical("the group has failed", { error: error as Error });
+  await Promise.race([leader.drain(0), new Promise((resolve) => setTimeout(resolve, 2_000))]);
+  process.exit(1);
+}
+
+async function start(logger: Logger) {
+  const config = workerConfig(process.env);
+  const revision = config.AXON_REVISION;
+  const leaderId = processId("leader");
+  const groupId = config.AXON_GROUP_ID ?? processId("group");
+  logger.appendKeys({ groupId, leaderId, revision });
+
+  const [engine, tokenizer] = await Promise.all([
+    startEmbeddedEngine({
+      ...{ modelDir: config.AXON_MODEL_DIR, ranks: config.AXON_TP, transport: "tcp" },
+      ...{ slots: config.AXON_SLOTS, tokensPerStep },
+    }),
+    loadTokenizer(config.AXON_MODEL_DIR),
+  ]);
+  const { redis, subscriber } = connectRedis(config.REDIS_URL, logger);
   const sqs = new SQSClient();
   const stream = tokenStream(redis);
   const leader = new Leader({
     ...{ engine, tokenizer, stream, leaderId, groupId, logger },
-    queue: new SqsJobQueue(
-      sqs,
-      {
-        jobsQueueUrl: config.AXON_JOBS_QUEUE_URL,
-        deadLetterQueueUrl: config.AXON_JOBS_DEAD_QUEUE_URL,
-        reportsQueueUrl: config.AXON_REPORTS_QUEUE_URL,
-      },
-      (messageId, reason) => logger.error("a job cannot be read", { messageId, reason }),
-    ),
+    queue: jobQueue(sqs, config, logger),
     writer: new TokenWriter(stream, {
       now: Date.now,
       onError: (error) => logger.warn("tokens wait for Redis", { error: error as Error }),
@@ -82,27 +92,16 @@ async function start(logger: Logger) {
 
   subscriber.on("message", (_channel, turnId) => leader.cancel(turnId));
   await subscriber.subscribe(cancelChannel);
-  const description = engine.describe();
+  const { model, ranks, slots } = engine.describe();
   const withdraw = announceGroup(redis, groupId, () => ({
-    revision: config.AXON_REVISION,
-    leaderId,
-    ranks: description.ranks,
-    slots: description.slots,
+    ...{ revision, leaderId, ranks, slots },
     running: leader.running,
   }));
-  leader.run().catch(async (error: unknown) => {
-    logger.critical("the group has failed", { error: error as Error });
-    // What still runs gives its lease up, so that the turns move at once.
-    await Promise.race([leader.drain(0), new Promise((resolve) => setTimeout(resolve, 2_000))]);
-    process.exit(1);
-  });
+  leader.run().catch((error: unknown) => endWithGroup(leader, logger, error));
 
+  const members = engine.health().ranks.map(({ rank, pid }) => ({ rank, pid }));
   return {
-    ready: {
-      role: "leader",
-      ...{ groupId, leaderId, model: description.model, revision: config.AXON_REVISION },
-      ranks: engine.health().ranks.map(({ rank, pid }) => ({ rank, pid })),
-    },
+    ready: { role: "leader", groupId, leaderId, model, revision, ranks: members },
     async drain() {
       await leader.drain(config.AXON_DRAIN_MS);
       await withdraw();

@@ -3,16 +3,14 @@ import { isRunning, newThread } from "./chat-state.ts";
 import { Composer } from "./composer.tsx";
 import type { Config } from "./config.ts";
 import { ConversationList } from "./conversation-list.tsx";
-import { Icon } from "./icons.tsx";
 import { ModelPicker } from "./model-picker.tsx";
 import { useRoute } from "./route.ts";
-import { useTheme } from "./theme.ts";
 import { ThreadView } from "./thread-view.tsx";
+import { TopBar } from "./top-bar.tsx";
 import { useChat } from "./use-chat.ts";
 
 export function App({ config }: { config: Config }) {
   const { conversationId } = useRoute();
-  const [theme, toggleTheme] = useTheme();
   const [problem, setProblem] = useState<string>();
   const [drawerOpen, setDrawerOpen] = useState(false);
   const [model, setModel] = useState<string>();
@@ -41,29 +39,14 @@ export function App({ config }: { config: Config }) {
       <button type="button" className="skip" onClick={focusPrompt}>
         Skip to the message box
       </button>
-      <header className="bar">
-        <button
-          type="button"
-          className="quiet drawer-button"
-          aria-label={drawerOpen ? "Hide the conversations" : "Show the conversations"}
-          aria-expanded={drawerOpen}
-          onClick={() => setDrawerOpen(!drawerOpen)}
-        >
-          <Icon name={drawerOpen ? "close" : "menu"} />
-        </button>
-        <span className="brand">Axon</span>
-        <span className="title">{title}</span>
-        <Connection state={state.connection} />
+      <TopBar
+        title={title}
+        connection={state.connection}
+        drawerOpen={drawerOpen}
+        onDrawer={() => setDrawerOpen(!drawerOpen)}
+      >
         <ModelPicker config={config} model={model} onChoose={setModel} />
-        <button
-          type="button"
-          className="quiet"
-          onClick={toggleTheme}
-          aria-label={theme === "dark" ? "Use light colours" : "Use dark colours"}
-        >
-          <Icon name={theme === "dark" ? "sun" : "moon"} />
-        </button>
-      </header>
+      </TopBar>
       <ConversationList
         conversations={state.conversations}
         current={conversationId}
@@ -98,13 +81,4 @@ export function App({ config }: { config: Config }) {
 
 function focusPrompt() {
   document.getElementById("prompt")?.focus();
-}
-
-function Connection({ state }: { state: string }) {
-  if (state !== "reconnecting") return null;
-  return (
-    <span className="connection" role="status">
-      Reconnecting…
-    </span>
-  );
 }

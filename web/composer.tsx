@@ -1,4 +1,4 @@
-import { type KeyboardEvent, useEffect, useRef, useState } from "react";
+import { type KeyboardEvent, type RefObject, useEffect, useRef, useState } from "react";
 import { Icon } from "./icons.tsx";
 
 interface Props {
@@ -20,13 +20,7 @@ export function Composer({ running, lastPrompt, onAsk, onStop }: Props) {
   const canSend = text.trim() !== "" && !running && !tooLong;
 
   useEffect(() => field.current?.focus(), []);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the height follows the text
-  useEffect(() => {
-    const area = field.current;
-    if (area === null) return;
-    area.style.height = "auto";
-    area.style.height = `${Math.min(area.scrollHeight, innerHeight * 0.4)}px`;
-  }, [text]);
+  useHeightOf(field, text);
 
   function ask() {
     if (!canSend) return;
@@ -78,11 +72,26 @@ export function Composer({ running, lastPrompt, onAsk, onStop }: Props) {
           <Icon name="send" />
         </button>
       )}
-      {tooLong && (
-        <p id="too-long" className="problem" role="alert">
-          {bytes.toLocaleString()} bytes; a message has at most {mostBytes.toLocaleString()}.
-        </p>
-      )}
+      {tooLong && <TooLong bytes={bytes} />}
     </form>
   );
+}
+
+function TooLong({ bytes }: { bytes: number }) {
+  return (
+    <p id="too-long" className="problem" role="alert">
+      {bytes.toLocaleString()} bytes; a message has at most {mostBytes.toLocaleString()}.
+    </p>
+  );
+}
+
+/** The field grows with its text, up to a share of the window. */
+function useHeightOf(field: RefObject<HTMLTextAreaElement | null>, text: string): void {
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the height follows the text
+  useEffect(() => {
+    const area = field.current;
+    if (area === null) return;
+    area.style.height = "auto";
+    area.style.height = `${Math.min(area.scrollHeight, innerHeight * 0.4)}px`;
+  }, [field, text]);
 }

@@ -22,7 +22,7 @@ export interface RecordedTurn {
   error: { code: string; message: string } | null;
 }
 
-interface HistoryApi {
+export interface HistoryApi {
   conversations(before?: string): Promise<{
     conversations: ConversationSummary[];
     next: string | null;

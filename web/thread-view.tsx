@@ -28,6 +28,12 @@ export function ThreadView({ thread, turns, onAsk }: Props) {
     if (atEnd) pane.current?.scrollTo({ top: pane.current.scrollHeight });
   }, [grown, atEnd]);
 
+  useEffect(() => {
+    const toEnd = () => atEnd && pane.current?.scrollTo({ top: pane.current.scrollHeight });
+    addEventListener("resize", toEnd);
+    return () => removeEventListener("resize", toEnd);
+  }, [atEnd]);
+
   function onScroll() {
     const area = pane.current;
     if (area === null) return;

@@ -1,11 +1,15 @@
-import { useCallback, useEffect, useMemo, useReducer, useRef } from "react";
+import { type Dispatch, useCallback, useEffect, useMemo, useReducer, useRef } from "react";
 import { connect } from "../client/client.ts";
-import type { AxonClientError } from "../client/errors.ts";
-import type { Turn } from "../client/turn.ts";
-import { type ChatState, chatReducer, initialChatState, newThread } from "./chat-state.ts";
+import {
+  type ChatAction,
+  type ChatState,
+  chatReducer,
+  initialChatState,
+  newThread,
+} from "./chat-state.ts";
 import type { Config } from "./config.ts";
-import { historyApi } from "./history-api.ts";
-import { conversationAddress, replaceAddress } from "./route.ts";
+import { type HistoryApi, historyApi } from "./history-api.ts";
+import { useRunningTurns } from "./use-running-turns.ts";
 
 export interface Chat {
   state: ChatState;
@@ -22,47 +26,8 @@ export function useChat(config: Config, onError: (message: string) => void): Cha
   const [state, dispatch] = useReducer(chatReducer, initialChatState);
   const latest = useRef(state);
   latest.current = state;
-  const api = useMemo(() => historyApi(config), [config]);
-  const client = useMemo(
-    () =>
-      connect({
-        url: config.webSocketUrl,
-        credential: config.credential,
-        onState: (connection) => dispatch({ type: "connection", state: connection }),
-      }),
-    [config],
-  );
-  const running = useRef(new Map<string, Turn>());
-
-  const follow = useCallback(async (key: string, turn: Turn) => {
-    const askedAt = performance.now();
-    let firstTokenMs: number | undefined;
-    running.current.set(key, turn);
-    try {
-      for await (const update of turn) {
-        if (update.type === "accepted") {
-          const { turnId, conversationId, revision } = update;
-          const at = Date.now();
-          const isShownAsNew = latest.current.threads[newThread]?.turnKeys.includes(key);
-          dispatch({ type: "accepted", key, turnId, conversationId, revision, at });
-          if (isShownAsNew) replaceAddress(conversationAddress(conversationId));
-        } else if (update.type === "text") {
-          if (turn.conversationId !== undefined) firstTokenMs ??= performance.now() - askedAt;
-          dispatch({ type: "text", key, text: update.text });
-        } else if (update.type === "rewind") {
-          dispatch({ type: "rewound", key, text: update.text });
-        } else {
-          const timing = firstTokenMs === undefined ? {} : { firstTokenMs };
-          dispatch({ type: "ended", key, done: update, ...timing });
-        }
-      }
-    } catch (error) {
-      const { message, retryable } = error as AxonClientError;
-      dispatch({ type: "failed", key, error: { message, retryable } });
-    } finally {
-      running.current.delete(key);
-    }
-  }, []);
+  const { api, client } = useServer(config, dispatch);
+  const { follow, stop } = useRunningTurns(latest, dispatch);
 
   const attempt = useCallback(
     (work: () => Promise<void>) => {
@@ -73,21 +38,7 @@ export function useChat(config: Config, onError: (message: string) => void): Cha
     [onError],
   );
 
-  const loadPage = useCallback(
-    (before?: string) =>
-      attempt(async () => {
-        const { conversations, next } = await api.conversations(before);
-        dispatch({
-          type: "conversations",
-          page: conversations,
-          next,
-          append: before !== undefined,
-        });
-      }),
-    [api, attempt],
-  );
-
-  useEffect(() => loadPage(), [loadPage]);
+  const loadMore = usePages(api, state.next, attempt, dispatch);
 
   const show = useCallback(
     (conversationId: string) => {
@@ -120,13 +71,41 @@ export function useChat(config: Config, onError: (message: string) => void): Cha
     [client, follow],
   );
 
-  return {
-    state,
-    show,
-    ask,
-    stop: (key) => running.current.get(key)?.cancel(),
-    loadMore: () => {
-      if (state.next !== null) loadPage(state.next);
-    },
+  return { state, show, ask, stop, loadMore };
+}
+
+function useServer(config: Config, dispatch: Dispatch<ChatAction>) {
+  const api = useMemo(() => historyApi(config), [config]);
+  const client = useMemo(
+    () =>
+      connect({
+        url: config.webSocketUrl,
+        credential: config.credential,
+        onState: (connection) => dispatch({ type: "connection", state: connection }),
+      }),
+    [config, dispatch],
+  );
+  return { api, client };
+}
+
+/** Loads the newest conversations. @returns what loads the next older ones. */
+function usePages(
+  api: HistoryApi,
+  next: string | null,
+  attempt: (work: () => Promise<void>) => void,
+  dispatch: Dispatch<ChatAction>,
+): () => void {
+  const loadPage = useCallback(
+    (before?: string) =>
+      attempt(async () => {
+        const page = await api.conversations(before);
+        const append = before !== undefined;
+        dispatch({ type: "conversations", page: page.conversations, next: page.next, append });
+      }),
+    [api, attempt, dispatch],
+  );
+  useEffect(() => loadPage(), [loadPage]);
+  return () => {
+    if (next !== null) loadPage(next);
   };
 }
