@@ -163,6 +163,10 @@ describe("sweep", () => {
       ...{ open: 2, held: 1, sent: 1 },
     });
     expect(await stage.takeJobs()).toEqual([waiting.job]);
+    // The leader that had the other turn was dead: its mark is gone too, and the next sweep sends it.
+    await stage.deps.redis.hset(turnKey(held.turnId), "leaseUntilMs", 0);
+    expect(await doSweep()).toEqual({ ...nothing, open: 2, marked: 1, sent: 1 });
+    expect(await stage.takeJobs()).toEqual([held.job]);
   });
 
   test("believes the log where the projection has not heard of the end", async () => {

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { type Browser, chromium } from "playwright-core";
 
 const candidates = [
@@ -6,6 +7,8 @@ const candidates = [
   "/usr/bin/chromium",
   "/usr/bin/chromium-browser",
   "/usr/bin/google-chrome",
+  // Where the installer unpacks it for a user who may not install.
+  join(import.meta.dirname, "..", "..", ".axon", "packages", "usr", "bin", "chromium"),
 ];
 
 /** Where a browser is, or undefined on a machine that has none. */
