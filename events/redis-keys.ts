@@ -9,9 +9,9 @@ import { doneFrameSchema } from "./frames.ts";
  */
 
 /**
- * Hash, the turn's state for the data plane: `epoch`, `leaderId`, `leaseUntilMs` (Redis time),
- * `lastSeq`, `cancel` ("user" | "abandoned"), `sealed` ("1" once the end is in the stream),
- * `tenantId`.
+ * Hash, the turn's state for the data plane: `epoch`, `leaderId`, `groupId`, `tenantId`, `lastSeq`;
+ * `leaseUntilMs`, `startedAt`, `firstTokenAt` (ms of Redis's clock); `cancel` ("user" | "abandoned");
+ * `sealed` ("1" once the end is in the stream).
  */
 export const turnKey = (turnId: string): string => `turn:{${turnId}}`;
 
