@@ -90,7 +90,10 @@ export class Leader {
         continue;
       }
       const deliveries = await retry(() => this.#deps.queue.receive(free, signal), {
-        worthRetrying: () => true,
+        worthRetrying: (error) => {
+          this.#deps.logger.warn("no jobs can be had", { error: error as Error });
+          return true;
+        },
         signal,
       }).catch((error: unknown) => {
         if (!signal.aborted) throw error;

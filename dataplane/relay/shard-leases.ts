@@ -25,11 +25,12 @@ export function shardLeases(
     for (const [shard, [error, held]] of results.entries()) {
       if (error !== null) throw error;
       if (held === 1 && !owned.has(shard)) {
-        owned.add(shard);
+        // Owned is what was taken up as a whole: a failure on the way is made good by the next renewal.
         await on.taken(shard);
+        owned.add(shard);
       } else if (held !== 1 && owned.has(shard)) {
-        owned.delete(shard);
         await on.lost(shard);
+        owned.delete(shard);
       }
     }
   }
