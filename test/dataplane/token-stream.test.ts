@@ -109,12 +109,16 @@ describe("append", () => {
     const turnId = randomUUID();
     const listener = redis.duplicate();
     const heard: unknown[] = [];
-    listener.on("message", (_channel, text) => heard.push(JSON.parse(text)));
+    // Logical databases share their channels: other tests may publish on this one.
+    listener.on("message", (_channel, text) => {
+      const message = JSON.parse(text) as { turnId: string };
+      if (message.turnId === turnId) heard.push(message);
+    });
     await listener.subscribe(shardChannel(relayShardOf(turnId)));
     await claimAs(turnId, "a");
     await append(turnId, 1, 1, 2);
     await expect
-      .poll(() => heard)
+      .poll(() => heard, { timeout: 10_000 })
       .toEqual([{ kind: "tokens", turnId, from: 1, texts: ["w1 ", "w2 "] }]);
     listener.disconnect();
   });
