@@ -5,6 +5,7 @@ const stageTests = ["test/stage/**/*.test.ts", "test/**/*.stage.test.ts"];
 
 export default defineConfig({
   test: {
+    expect: { poll: { timeout: 10_000 } },
     testTimeout: 30_000,
     hookTimeout: 60_000,
     projects: [

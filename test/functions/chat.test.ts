@@ -152,7 +152,9 @@ describe("an accepted prompt", () => {
     expect(await redis.smembers(connectionTurnsKey(connectionId))).toEqual([turnId]);
     expect(await redis.ttl(turnWatchersKey(turnId))).toBeGreaterThan(3_600);
     expect(await redis.ttl(turnSentKey(turnId))).toBeGreaterThan(290);
-    expect(published).toContainEqual({ kind: "watch", turnId, connectionId, after: 0 });
+    await expect
+      .poll(() => published)
+      .toContainEqual({ kind: "watch", turnId, connectionId, after: 0 });
     subscriber.disconnect();
   });
 
