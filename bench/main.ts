@@ -29,6 +29,7 @@ const prompts = [
 
 /** Every answer runs to the limit or its own end; the seed makes it the same in both runs. */
 const sampling = { temperature: 0, topK: 0, topP: 1, seed: 1 };
+const engineSampling = { ...sampling, minP: 0, repetitionPenalty: 1 };
 
 type Ask = (prompt: string) => Promise<Arrivals>;
 
@@ -42,7 +43,7 @@ function askEngine(engine: Engine, encode: (prompt: string) => number[]): Ask {
       promptTokens: encode(prompt),
       emittedTokens: [],
       maxTokens,
-      sampling,
+      sampling: engineSampling,
       signal: new AbortController().signal,
     });
     for await (const event of events) {

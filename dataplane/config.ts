@@ -20,15 +20,36 @@ const workerSchema = z.object({
   AXON_JOBS_DEAD_QUEUE_URL: z.url(),
   AXON_REPORTS_QUEUE_URL: z.url(),
   /** Tensor-parallel size: over how many ranks the weights are split. */
-  AXON_TP: z.coerce
-    .number()
-    .pipe(z.union([z.literal(1), z.literal(2), z.literal(4)]))
-    .default(2),
+  AXON_TP: z.coerce.number().int().min(1).max(64).default(2),
+  /** Ranks are threads, processes of this host, or join from other hosts. */
+  AXON_TRANSPORT: z.enum(["threads", "tcp", "remote"]).default("threads"),
+  /** Where ranks of other hosts join. */
+  AXON_LISTEN: z
+    .string()
+    .regex(/^.+:\d{1,5}$/, "HOST:PORT")
+    .transform((text) => {
+      const colon = text.lastIndexOf(":");
+      return { host: text.slice(0, colon), port: Number(text.slice(colon + 1)) };
+    })
+    .optional(),
+  /** What ranks of other hosts have to know. */
+  AXON_GROUP_SECRET: z.string().min(16).optional(),
+  AXON_WEIGHTS: z.enum(["int8", "f32"]).default("int8"),
+  /** A shorter context than the model's takes less memory. */
+  AXON_CONTEXT_TOKENS: z.coerce.number().int().min(1).optional(),
+  /** Memory for keys and values, of all ranks together. */
+  AXON_CACHE_MIB: z.coerce.number().int().min(1).optional(),
   /** Turns that run at the same time. */
   AXON_SLOTS: z.coerce.number().int().min(1).max(256).default(16),
   AXON_GROUP_ID: z.string().min(1).optional(),
 });
 export type WorkerConfig = z.infer<typeof workerSchema>;
+
+const groupSchema = workerSchema.refine(
+  ({ AXON_TRANSPORT, AXON_LISTEN, AXON_GROUP_SECRET }) =>
+    AXON_TRANSPORT !== "remote" || (AXON_LISTEN !== undefined && AXON_GROUP_SECRET !== undefined),
+  { path: ["AXON_TRANSPORT"], message: "remote needs AXON_LISTEN and AXON_GROUP_SECRET" },
+);
 
 const relaySchema = z.object({
   ...common,
@@ -42,7 +63,7 @@ export type RelayConfig = z.infer<typeof relaySchema>;
 type Environment = Record<string, string | undefined>;
 
 /** @throws ConfigError naming each variable that is missing or wrong. */
-export const workerConfig = (env: Environment): WorkerConfig => parse(workerSchema, env);
+export const workerConfig = (env: Environment): WorkerConfig => parse(groupSchema, env);
 
 /** @throws ConfigError naming each variable that is missing or wrong. */
 export const relayConfig = (env: Environment): RelayConfig => parse(relaySchema, env);

@@ -180,7 +180,7 @@ async function* answerOf(
     promptTokens,
     emittedTokens: emitted.map(({ token }) => token),
     maxTokens: sampling.maxTokens,
-    sampling,
+    sampling: { minP: 0, repetitionPenalty: 1, ...sampling },
     signal: run.signal,
   });
   for await (const event of events) {

@@ -4,7 +4,7 @@ import { Redis } from "ioredis";
 import { processId } from "../events/ids.ts";
 import { cancelChannel } from "../events/redis-keys.ts";
 import { type WorkerConfig, workerConfig } from "./config.ts";
-import { startEmbeddedEngine } from "./engine/embedded.ts";
+import { type EmbeddedEngineOptions, startEmbeddedEngine } from "./engine/embedded.ts";
 import { announceGroup } from "./group.ts";
 import { SqsJobQueue } from "./job-queue.ts";
 import { Leader } from "./leader.ts";
@@ -28,7 +28,14 @@ It is configured by the environment:
   AXON_JOBS_QUEUE_URL        the revision's queue
   AXON_JOBS_DEAD_QUEUE_URL   where jobs go that cannot be read
   AXON_REPORTS_QUEUE_URL     where it reports what became of a turn
-  AXON_TP                    1, 2 or 4 ranks (default 2)
+  AXON_TP                    ranks that the weights are split over (default 2)
+  AXON_TRANSPORT             how the other ranks run: threads (default), tcp (processes of this
+                             host) or remote (they join from other hosts: axon worker --help)
+  AXON_LISTEN                remote: HOST:PORT where they join
+  AXON_GROUP_SECRET          remote: what they have to know, 16 characters or more
+  AXON_WEIGHTS               int8 (default) or f32, which is exact and slow
+  AXON_CONTEXT_TOKENS        a shorter context than the model's
+  AXON_CACHE_MIB             memory for keys and values, of all ranks together (default 1024)
   AXON_SLOTS                 turns at the same time (default 16)
   AXON_DRAIN_MS              time for running turns after SIGTERM (default 10000)
   LOG_LEVEL                  DEBUG, INFO, WARN or ERROR
@@ -63,6 +70,28 @@ async function endWithGroup(leader: Leader, logger: Logger, error: unknown): Pro
   process.exit(1);
 }
 
+function engineOptions(config: WorkerConfig): EmbeddedEngineOptions {
+  const { AXON_LISTEN: listen, AXON_GROUP_SECRET: secret } = config;
+  const { AXON_CONTEXT_TOKENS: contextLength, AXON_CACHE_MIB: cacheMib } = config;
+  const isRemote = config.AXON_TRANSPORT === "remote";
+  return {
+    modelDir: config.AXON_MODEL_DIR,
+    ranks: config.AXON_TP,
+    transport: config.AXON_TRANSPORT,
+    slots: config.AXON_SLOTS,
+    tokensPerStep,
+    weights: config.AXON_WEIGHTS,
+    // Ranks of an earlier group cannot be taken for ones of this.
+    epoch: Date.now(),
+    ...(contextLength !== undefined && { contextLength }),
+    ...(cacheMib !== undefined && { cacheBytes: cacheMib * 2 ** 20 }),
+    ...(isRemote && listen !== undefined && { listen }),
+    ...(isRemote && secret !== undefined && { secret }),
+    // Other hosts may take their time to come.
+    ...(isRemote && { formingTimeoutMs: 600_000 }),
+  };
+}
+
 async function start(logger: Logger) {
   const config = workerConfig(process.env);
   const revision = config.AXON_REVISION;
@@ -71,10 +100,7 @@ async function start(logger: Logger) {
   logger.appendKeys({ groupId, leaderId, revision });
 
   const [engine, tokenizer] = await Promise.all([
-    startEmbeddedEngine({
-      ...{ modelDir: config.AXON_MODEL_DIR, ranks: config.AXON_TP, transport: "tcp" },
-      ...{ slots: config.AXON_SLOTS, tokensPerStep },
-    }),
+    startEmbeddedEngine(engineOptions(config)),
     loadTokenizer(config.AXON_MODEL_DIR),
   ]);
   const { redis, subscriber } = connectRedis(config.REDIS_URL, logger);

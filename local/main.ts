@@ -12,7 +12,7 @@ npm start -- [options]: the whole of Axon on this machine, and a page to chat wi
 
   --data DIR    where data and logs are kept (default .axon)
   --model DIR   a Hugging Face checkpoint of the Llama architecture (default models/axon-guide)
-  --tp N        ranks that the weights are split over: 1, 2 or 4 (default 2)
+  --tp N        ranks that the weights are split over (default 2)
   --help        this text
 
 By the environment:
@@ -21,6 +21,8 @@ By the environment:
   AXON_API_KEYS    more keys: [{"sha256":"…","tenantId":"a","userId":"b"}], hashes of the keys
   REDIS_URL, DATABASE_URL, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB
                    a server to use instead of one of ours
+  AXON_WEIGHTS, AXON_TRANSPORT, AXON_SLOTS, AXON_CONTEXT_TOKENS, AXON_CACHE_MIB
+                   of the engine: node dataplane/worker.ts --help explains them
   LOG_LEVEL        DEBUG, INFO, WARN or ERROR, for the logs in the data folder
 
 Ctrl-C stops everything; once more, at once.
@@ -42,7 +44,7 @@ function readOptions(): StageOptions | undefined {
     if (!Number.isInteger(port) || port < 0 || port > 65_535) {
       throw new Error(`PORT=${process.env["PORT"]} is no port: 0 to 65535`);
     }
-    if (!["1", "2", "4"].includes(values.tp)) throw new Error(`--tp ${values.tp}: use 1, 2 or 4`);
+    if (!/^[1-9]\d?$/.test(values.tp)) throw new Error(`--tp ${values.tp}: use 1, 2, 3 …`);
     return {
       dataDir: values.data,
       port,

@@ -5,10 +5,11 @@ import type {
   EngineEvent,
   EngineHealth,
   GenerateRequest,
+  WeightFormat,
 } from "./engine.ts";
 import { EngineError, toEngineError } from "./engine-error.ts";
 import { EventQueue } from "./event-queue.ts";
-import { RankGroup } from "./rank-group.ts";
+import { RankGroup, type Transport } from "./rank-group.ts";
 import { checkRequest } from "./request-check.ts";
 import { Scheduler } from "./scheduler.ts";
 
@@ -17,17 +18,20 @@ export interface EmbeddedEngineOptions {
   modelDir: string;
   /** Ranks that the model is split over; what divides its heads and MLP columns. */
   ranks: number;
-  /**
-   * How the other ranks run and talk: processes over TCP, or threads over shared memory. A single
-   * rank has nobody to talk to.
-   */
-  transport: "tcp" | "threads";
+  /** How the other ranks run. A single rank has nobody to talk to. */
+  transport: Transport;
+  /** Where ranks on other hosts join, for the transport "remote". */
+  listen?: { host: string; port: number };
   /** Requests that run at the same time. */
   slots: number;
   /** Tokens that one step computes at most: bounds how long a prompt can delay running answers. */
   tokensPerStep: number;
+  /** How weights are kept; int8 is several times as fast, f32 is exact. By default int8. */
+  weights?: WeightFormat;
   /** Shorter than the model's own, if given. */
   contextLength?: number;
+  /** Memory for keys and values, of all ranks together; taken only as it is used. By default 1 GiB. */
+  cacheBytes?: number;
   /** What ranks prove to know when they join. By default a random one. */
   secret?: string;
   /** Raised by the caller each time it forms the group anew. */
@@ -43,21 +47,25 @@ export interface EmbeddedEngineOptions {
  */
 export async function startEmbeddedEngine(options: EmbeddedEngineOptions): Promise<Engine> {
   checkOptions(options);
-  const { modelDir, ranks, slots, tokensPerStep } = options;
-  const { group, description } = await RankGroup.form(options.transport, {
-    modelDir,
-    ranks,
-    epoch: options.epoch ?? 0,
-    secret: options.secret ?? randomBytes(32).toString("hex"),
-    host: "127.0.0.1",
-    port: 0,
-    formingTimeoutMs: options.formingTimeoutMs ?? 60_000,
+  const { formingTimeoutMs, listen, ...given } = options;
+  const { group, description, pages } = await RankGroup.form({
+    weights: "int8",
+    epoch: 0,
+    secret: randomBytes(32).toString("hex"),
+    host: listen?.host ?? "127.0.0.1",
+    port: listen?.port ?? 0,
+    formingTimeoutMs: formingTimeoutMs ?? 60_000,
+    ...given,
   });
-  const longest = options.contextLength ?? description.contextLength;
-  const contextLength = Math.min(longest, description.contextLength);
-  const whole = { ...description, contextLength, ranks, slots };
-  return new EmbeddedEngine(group, whole, tokensPerStep);
+  const { slots, contextLength, eosTokens } = description;
+  const { tokensPerStep } = options;
+  const tokensPerSharedStep = Math.ceil(tokensPerStep * sharedShare);
+  const limits = { slots, tokensPerStep, tokensPerSharedStep, contextLength, pages, eosTokens };
+  return new EmbeddedEngine(group, description, new Scheduler(limits));
 }
+
+/** Of a step's tokens, the share that it may have while others decode: prompts make them wait. */
+const sharedShare = 1 / 4;
 
 class EmbeddedEngine implements Engine {
   readonly #group: RankGroup;
@@ -69,11 +77,10 @@ class EmbeddedEngine implements Engine {
   #isPumping = false;
   #steps = 0;
 
-  constructor(group: RankGroup, description: EngineDescription, tokensPerStep: number) {
+  constructor(group: RankGroup, description: EngineDescription, scheduler: Scheduler) {
     this.#group = group;
     this.#description = description;
-    const { slots, contextLength, eosTokens } = description;
-    this.#scheduler = new Scheduler({ slots, tokensPerStep, contextLength, eosTokens });
+    this.#scheduler = scheduler;
     group.onFailure((error) => this.#fail(error));
   }
 
@@ -115,6 +122,7 @@ class EmbeddedEngine implements Engine {
       waitingTurns: this.#scheduler.waitingCount,
       ranks: this.#group.ranks,
       steps: this.#steps,
+      cache: this.#scheduler.cache,
     };
   }
 
@@ -160,7 +168,11 @@ class EmbeddedEngine implements Engine {
   }
 }
 
-function checkOptions({ ranks, slots, tokensPerStep }: EmbeddedEngineOptions): void {
+function checkOptions(options: EmbeddedEngineOptions): void {
+  const { ranks, slots, tokensPerStep, transport, secret } = options;
+  if (transport === "remote" && secret === undefined) {
+    throw new EngineError("invalid_request", "Ranks on other hosts need a secret to join with.");
+  }
   for (const [name, value] of Object.entries({ ranks, slots, tokensPerStep })) {
     if (Number.isInteger(value) && value > 0) continue;
     throw new EngineError("invalid_request", `${name} has to be an integer above 0: ${value}.`);

@@ -1,5 +1,7 @@
 /** What can go wrong in an engine. Codes are stable: callers decide by them. */
 export type EngineErrorCode =
+  /** The machine lacks what the engine needs. */
+  | "unsupported_machine"
   /** The checkpoint is sound, but of a kind that this engine does not run. */
   | "unsupported_model"
   /** The checkpoint's files are missing, damaged or contradict each other. */

@@ -11,6 +11,10 @@ export interface Sampling {
   topK: number;
   /** Draw only among the likeliest tokens whose probabilities add up to P; 1 is all of them. */
   topP: number;
+  /** Draw only among tokens at least P times as probable as the likeliest; 0 is all of them. */
+  minP: number;
+  /** Divides the positive and multiplies the negative logits of tokens seen before; 1 is off. */
+  repetitionPenalty: number;
   /** Integer ≥ 0. A token is drawn by (seed, its position), never by what was drawn before. */
   seed: number;
 }
@@ -24,6 +28,11 @@ export interface GenerateRequest {
   /** Tokens of the answer at most, emitted and new ones together. */
   maxTokens: number;
   sampling: Sampling;
+  /**
+   * Requests of one scope may share what they have in common at their beginnings: whoever measures
+   * the time to the first token could learn what others of the scope have asked.
+   */
+  cacheScope?: string;
   /** Aborting ends the request with "cancelled", within one step. */
   signal: AbortSignal;
 }
@@ -39,6 +48,9 @@ export type EngineEvent =
   | { type: "token"; token: number }
   | { type: "finish"; reason: FinishReason };
 
+/** How weights are kept: as they are in f32, or in int8 with a scale for each 32 of them. */
+export type WeightFormat = "f32" | "int8";
+
 export interface EngineDescription {
   model: string;
   /** The same for two copies of the same weights, and for no other weights. */
@@ -53,6 +65,7 @@ export interface EngineDescription {
   ranks: number;
   /** Requests that can run at the same time; others wait. */
   slots: number;
+  weights: WeightFormat;
 }
 
 export interface EngineHealth {
@@ -62,6 +75,15 @@ export interface EngineHealth {
   ranks: { rank: number; pid: number; alive: boolean }[];
   /** Steps run since the start: a busy engine whose number stands still is stuck. */
   steps: number;
+  /** Room for keys and values. */
+  cache: {
+    pages: number;
+    usedPages: number;
+    /** Tokens of prompts, since the start, that were found in the cache. */
+    reusedTokens: number;
+    /** How often a turn had to make room and was computed again later. */
+    preemptions: number;
+  };
 }
 
 export interface Engine {

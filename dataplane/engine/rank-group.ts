@@ -22,7 +22,14 @@ const closeTimeoutMs = 1_000;
 const rankZeroProgram = new URL("./rank-zero.ts", import.meta.url);
 const rankThreadProgram = new URL("./rank-thread.ts", import.meta.url);
 
+/**
+ * How the other ranks run, and talk: threads over shared memory, processes over TCP that the group
+ * starts itself, or processes on other hosts that somebody else starts, which join over TCP.
+ */
+export type Transport = "threads" | "tcp" | "remote";
+
 export interface GroupOptions extends RankZeroOptions {
+  transport: Transport;
   formingTimeoutMs: number;
 }
 
@@ -32,7 +39,7 @@ export class RankGroup {
   readonly #rankZero: Worker;
   /** In the order of ranks, rank 0 among them. */
   readonly #members: RankMember[] = [];
-  readonly #ready = Promise.withResolvers<Omit<EngineDescription, "ranks" | "slots">>();
+  readonly #ready = Promise.withResolvers<{ description: EngineDescription; pages: number }>();
   #stepping: PromiseWithResolvers<Int32Array> | undefined;
   #error: EngineError | undefined;
   #closing: Promise<void> | undefined;
@@ -42,7 +49,7 @@ export class RankGroup {
     this.#options = options;
     // The error that waits here belongs to whoever forms the group, or to nobody any more.
     this.#ready.promise.catch(() => {});
-    const { formingTimeoutMs: _, ...workerData } = options;
+    const { formingTimeoutMs: _, transport: __, ...workerData } = options;
     const rankZero = startRankThread(0, rankZeroProgram, workerData, (error) => this.#fail(error));
     this.#members.push(rankZero.member);
     this.#rankZero = rankZero.worker;
@@ -59,15 +66,15 @@ export class RankGroup {
    * Starts all ranks, and resolves when each has loaded its share.
    * Throws EngineError when any of them cannot be had; none is left then.
    */
-  static async form(transport: "tcp" | "threads", options: GroupOptions) {
-    const memory = transport === "threads" ? allocateSharedGroup(options.ranks) : undefined;
+  static async form(options: GroupOptions) {
+    const memory = options.transport === "threads" ? allocateSharedGroup(options.ranks) : undefined;
     const group = new RankGroup(memory === undefined ? options : { ...options, memory });
     const timer = setTimeout(() => {
       const message = `The group was not complete after ${options.formingTimeoutMs} ms.`;
       group.#fail(new EngineError("forming_failed", message));
     }, options.formingTimeoutMs);
     try {
-      return { group, description: await group.#ready.promise };
+      return { group, ...(await group.#ready.promise) };
     } catch (error) {
       await group.#kill();
       throw error;
@@ -127,7 +134,8 @@ export class RankGroup {
       this.#startProcesses(message.port);
     } else if (message.kind === "ready") {
       if (this.#state === "forming") this.#state = "ready";
-      this.#ready.resolve(message.description);
+      const { description, pages } = message;
+      this.#ready.resolve({ description, pages });
     } else if (message.kind === "stepped") {
       this.#stepping?.resolve(message.tokens);
     } else {
@@ -136,7 +144,7 @@ export class RankGroup {
   }
 
   #startProcesses(port: number): void {
-    if (this.#state !== "forming") return;
+    if (this.#state !== "forming" || this.#options.transport === "remote") return;
     for (let rank = 1; rank < this.#options.ranks; rank += 1) {
       const member = startRankProcess(rank, this.#options, port, (error) => {
         const hasFormed = this.#state !== "forming";

@@ -1,4 +1,4 @@
-import type { EngineDescription } from "./engine.ts";
+import type { EngineDescription, WeightFormat } from "./engine.ts";
 import type { EngineErrorCode } from "./engine-error.ts";
 import type { Draw } from "./sampler.ts";
 import type { StepPlan } from "./step-plan.ts";
@@ -7,13 +7,21 @@ import type { StepPlan } from "./step-plan.ts";
 export interface RankZeroOptions {
   modelDir: string;
   ranks: number;
+  weights: WeightFormat;
+  slots: number;
+  /** Tokens that one step computes at most. */
+  tokensPerStep: number;
+  /** Shorter than the model's own, if given. */
+  contextLength?: number;
+  /** For keys and values, of all ranks together, if given. */
+  cacheBytes?: number;
   epoch: number;
   secret: string;
-  /** Where it listens for the other ranks; port 0 is any. */
+  /** Where it listens for the other ranks, when they are processes; port 0 is any. */
   host: string;
   port: number;
   /** Shared with the other ranks, when they are threads; nobody listens then. */
-  memory?: SharedArrayBuffer;
+  memory?: WebAssembly.Memory;
 }
 
 /** What another rank's thread is started with. */
@@ -21,7 +29,7 @@ export interface RankThreadOptions {
   modelDir: string;
   rank: number;
   ranks: number;
-  memory: SharedArrayBuffer;
+  memory: WebAssembly.Memory;
 }
 
 /** From the leader's main thread to rank 0. The next step is sent after the last one's answer. */
@@ -29,6 +37,6 @@ export type ToRankZero = { kind: "step"; plan: StepPlan; draws: Draw[] } | { kin
 
 export type FromRankZero =
   | { kind: "listening"; port: number }
-  | { kind: "ready"; description: Omit<EngineDescription, "ranks" | "slots"> }
+  | { kind: "ready"; pages: number; description: EngineDescription }
   | { kind: "stepped"; tokens: Int32Array }
   | { kind: "failed"; code: EngineErrorCode; message: string };

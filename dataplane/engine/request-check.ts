@@ -28,9 +28,12 @@ export function checkRequest(
   need(promptTokens.every(isToken), "promptTokens", tokenRule);
   need(emittedTokens.every(isToken), "emittedTokens", tokenRule);
   need(Number.isInteger(maxTokens) && maxTokens > 0, "maxTokens", "must be an integer above 0");
-  const { temperature, topK, topP, seed } = sampling;
+  const { temperature, topK, topP, minP, repetitionPenalty, seed } = sampling;
   need(Number.isFinite(temperature) && temperature >= 0, "temperature", "must be 0 or more");
   need(Number.isInteger(topK) && topK >= 0, "topK", "must be an integer, 0 or more");
   need(topP > 0 && topP <= 1, "topP", "must be above 0 and at most 1");
+  need(minP >= 0 && minP <= 1, "minP", "must be from 0 to 1");
+  const isFactor = Number.isFinite(repetitionPenalty) && repetitionPenalty > 0;
+  need(isFactor, "repetitionPenalty", "must be above 0");
   need(Number.isSafeInteger(seed) && seed >= 0, "seed", "must be an integer, 0 or more");
 }

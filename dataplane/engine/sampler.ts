@@ -1,6 +1,8 @@
+import type { Candidates } from "./candidates.ts";
 import type { Sampling } from "./engine.ts";
 import { EngineError } from "./engine-error.ts";
 import { uniformAt } from "./philox.ts";
+import type { Pick } from "./step-plan.ts";
 
 /** One token to be drawn: how, and at which position of its sequence. */
 export interface Draw extends Sampling {
@@ -8,77 +10,77 @@ export interface Draw extends Sampling {
   position: number;
 }
 
-/**
- * Draws a token from logits [vocabulary]. Temperature comes first, then top-k, then top-p (the
- * nucleus of Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020) among what is
- * left. Of equal logits the lower token id counts as the likelier.
- */
-export function drawToken(logits: Float32Array, draw: Draw): number {
-  const best = likeliest(logits);
-  if (draw.temperature === 0) return best;
-  const largest = logits[best] as number;
-  const weightOf = (token: number) =>
-    Math.exp(((logits[token] as number) - largest) / draw.temperature);
-  const candidates = likelyTokens(logits, largest, draw, weightOf);
-  const nucleus = truncate(candidates, draw.topP, weightOf);
-  let mass = 0;
-  for (const token of nucleus) mass += weightOf(token);
-  let remaining = uniformAt(draw.seed, draw.position) * mass;
-  for (const token of nucleus) {
-    remaining -= weightOf(token);
-    if (remaining < 0) return token;
-  }
-  return nucleus.at(-1) ?? best;
-}
+/** Enough to draw from nearly always, where the sampling itself sets no number. */
+const usualCandidates = 64;
 
-/** Argmax, the lowest id of equals. Throws EngineError "internal" when it is no finite number. */
-function likeliest(logits: Float32Array): number {
-  let best = 0;
-  for (let token = 1; token < logits.length; token += 1) {
-    if ((logits[token] as number) > (logits[best] as number)) best = token;
-  }
-  if (Number.isFinite(logits[best])) return best;
-  throw new EngineError("internal", "The model computed logits that are no finite numbers.");
+/** What ranks are asked for so that `draw` can be done. `tokens` are prompt and answer so far. */
+export function pickFor(draw: Sampling, tokens: readonly number[]): Pick {
+  const { temperature, topK, repetitionPenalty } = draw;
+  const isPenalized = repetitionPenalty !== 1;
+  return {
+    count: temperature === 0 ? 1 : topK || usualCandidates,
+    temperature,
+    repetitionPenalty,
+    penalized: isPenalized ? [...new Set(tokens)] : [],
+  };
 }
 
 /**
- * The top-k tokens, likeliest first. Without top-k, at least as many as hold topP of the mass;
- * sorting the whole vocabulary is avoided by looking for them ever further below the largest logit.
+ * Draws a token. Temperature comes first, then top-k; of those, top-p keeps the likeliest that hold
+ * that much of their mass (the nucleus of Holtzman et al., "The Curious Case of Neural Text
+ * Degeneration", 2020), and min-p those that are likely enough beside the likeliest (Nguyen et al.,
+ * "Turning Up the Heat", 2024). Each of the three cuts the list of candidates, likeliest first, at
+ * some place: the earliest cut counts.
+ *
+ * Returns undefined when the candidates do not reach as far as the draw. Throws EngineError
+ * "internal" when logits are no finite numbers.
  */
-function likelyTokens(
-  logits: Float32Array,
-  largest: number,
-  { temperature, topK, topP }: Draw,
-  weightOf: (token: number) => number,
-): number[] {
-  const tokens = Array.from(logits.keys());
-  const wanted = topK === 0 ? logits.length : topK;
-  if (wanted >= logits.length && topP >= 1) return tokens;
-  const total = topK === 0 ? tokens.reduce((sum, token) => sum + weightOf(token), 0) : 0;
-  const isEnough = (found: number[]) =>
-    topK === 0
-      ? found.reduce((sum, token) => sum + weightOf(token), 0) >= topP * total
-      : found.length >= wanted;
-  let found = tokens;
-  for (let depth = 8 * temperature; Number.isFinite(depth); depth *= 2) {
-    const within = tokens.filter((token) => (logits[token] as number) >= largest - depth);
-    if (!isEnough(within) && within.length < tokens.length) continue;
-    found = within;
-    break;
+export function drawToken(candidates: Candidates, draw: Draw): number | undefined {
+  const { tokens, logits } = candidates;
+  const largest = logits[0];
+  if (largest === undefined || !Number.isFinite(largest)) {
+    throw new EngineError("internal", "The model computed logits that are no finite numbers.");
   }
-  found.sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
-  return topK === 0 ? found : found.slice(0, wanted);
+  if (draw.temperature === 0) return tokens[0];
+  const weights = logits.map((logit) => Math.exp((logit - largest) / draw.temperature));
+  const nucleus = cut(weights, candidates, draw);
+  if (nucleus === undefined) return undefined;
+  let remaining = uniformAt(draw.seed, draw.position) * nucleus.mass;
+  for (let i = 0; i < nucleus.count; i += 1) {
+    remaining -= weights[i] as number;
+    if (remaining < 0) return tokens[i];
+  }
+  // What is left by then is a rounding error, unless there are tokens beyond the candidates.
+  return nucleus.isWhole ? tokens[nucleus.count - 1] : undefined;
 }
 
-/** The shortest beginning of `tokens` that holds `topP` of their mass. */
-function truncate(tokens: number[], topP: number, weightOf: (token: number) => number): number[] {
-  if (topP >= 1) return tokens;
-  // Whatever is missing from `tokens` weighs less than 1 − topP; it is left out of the mass as well.
-  const mass = tokens.reduce((sum, token) => sum + weightOf(token), 0);
+interface Nucleus {
+  /** How many of the candidates belong to it. */
+  count: number;
+  mass: number;
+  /** Whether it ends within the candidates. */
+  isWhole: boolean;
+}
+
+/** Undefined when it ends beyond the candidates, and its mass is not known therefore. */
+function cut(weights: number[], candidates: Candidates, draw: Draw): Nucleus | undefined {
+  const { topK, topP, minP } = draw;
+  const limit = topK > 0 ? Math.min(topK, weights.length) : weights.length;
+  const isLimited = candidates.isAll || (topK > 0 && topK <= weights.length);
+  const whole = topK > 0 ? sum(weights, limit) : candidates.mass;
   let held = 0;
-  const end = tokens.findIndex((token) => {
-    held += weightOf(token);
-    return held >= topP * mass;
-  });
-  return end < 0 ? tokens : tokens.slice(0, end + 1);
+  for (let count = 0; count < limit; count += 1) {
+    const weight = weights[count] as number;
+    if (weight < minP) return { count, mass: held, isWhole: true };
+    held += weight;
+    if (topP < 1 && held >= topP * whole) return { count: count + 1, mass: held, isWhole: true };
+  }
+  if (isLimited) return { count: limit, mass: held, isWhole: true };
+  return topP < 1 || minP > 0 ? undefined : { count: limit, mass: whole, isWhole: false };
+}
+
+function sum(weights: readonly number[], count: number): number {
+  let total = 0;
+  for (let i = 0; i < count; i += 1) total += weights[i] as number;
+  return total;
 }

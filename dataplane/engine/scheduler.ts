@@ -3,26 +3,35 @@
  * It is plain data and functions; running a step is somebody else's business.
  *
  * A sequence is in one of these states:
- *   waiting   in line for a slot. Exits: running (a slot is free, first come first served), finished.
- *   running   has a slot, and the keys and values of its first `computed` tokens are in the cache.
- *             Exit: finished.
- *   finished  its finish is emitted. If it had a slot, the next step releases it. No exit.
+ *   waiting   in line. Exits: running (a slot and pages for all its tokens are free; first come,
+ *             first served), finished.
+ *   running   has a slot, and the keys and values of its first `computed` tokens are in its pages.
+ *             Exits: finished; waiting, at the head of the line, when pages run out and it came last:
+ *             its pages go to those before it, and are computed again later (preemption).
+ *   finished  its finish is emitted. No exit.
  *
  * Prefill and decode do not differ: a running sequence has tokens that the cache lacks, many of the
  * prompt at first, then only the one drawn last. When a step has brought them all into the cache, the
  * next token is drawn. Decoding sequences come first, and what they leave of a step's token budget goes to
- * prefilling, so a long prompt delays nobody by more than one budget a step.
+ * prefilling; while there are any that decode, a smaller budget, so that prompts do not make them
+ * wait.
  */
 
 import type { EngineEvent, FinishReason, GenerateRequest, Sampling } from "./engine.ts";
-import type { Draw } from "./sampler.ts";
+import { pagePositions, pagesFor } from "./model/page-layout.ts";
+import { type HeldPage, PagePool } from "./page-pool.ts";
+import { type Draw, pickFor } from "./sampler.ts";
 import type { PlanChunk, StepPlan } from "./step-plan.ts";
 
 export interface SchedulerLimits {
   slots: number;
   /** Tokens that one step computes at most; not less than `slots`, so that all can decode. */
   tokensPerStep: number;
+  /** The same, for a step in which somebody decodes. */
+  tokensPerSharedStep: number;
   contextLength: number;
+  /** Pages of keys and values; enough for one sequence of the context's length. */
+  pages: number;
   eosTokens: readonly number[];
 }
 
@@ -33,14 +42,15 @@ export interface Sequence {
   /** Length that it may reach, prompt included. */
   maxLength: number;
   computed: number;
-  slot: number;
+  pages: HeldPage[];
+  cacheScope: string;
   sampling: Sampling;
   emit: (event: EngineEvent) => void;
 }
 
 export interface Step {
   plan: StepPlan;
-  /** For each chunk that wants logits, in their order. */
+  /** For each chunk that draws, in their order. */
   draws: Draw[];
   /** Whose tokens the draws give. */
   drawing: Sequence[];
@@ -54,13 +64,14 @@ export class Scheduler {
   readonly #waiting: Sequence[] = [];
   /** In the order of arrival. */
   #running: Sequence[] = [];
-  readonly #freeSlots: number[];
-  #released: number[] = [];
+  readonly #pool: PagePool;
+  #reusedTokens = 0;
+  #preemptions = 0;
 
   constructor(limits: SchedulerLimits) {
     this.#limits = limits;
     this.#eosTokens = new Set(limits.eosTokens);
-    this.#freeSlots = Array.from({ length: limits.slots }, (_, slot) => slot);
+    this.#pool = new PagePool(limits.pages);
   }
 
   get runningCount(): number {
@@ -71,17 +82,23 @@ export class Scheduler {
     return this.#waiting.length;
   }
 
+  /** Pages in use, tokens whose keys and values were found in the cache, sequences sent back. */
+  get cache() {
+    const used = this.#pool.size - this.#pool.available;
+    const counts = { reusedTokens: this.#reusedTokens, preemptions: this.#preemptions };
+    return { pages: this.#pool.size, usedPages: used, ...counts };
+  }
+
   /** Takes a request in. `emit` gets its events; a finish may come at once. */
-  add(
-    { promptTokens, emittedTokens, maxTokens, sampling }: GenerateRequest,
-    emit: (event: EngineEvent) => void,
-  ): Sequence {
+  add(request: GenerateRequest, emit: (event: EngineEvent) => void): Sequence {
+    const { promptTokens, emittedTokens, maxTokens, sampling, cacheScope } = request;
     const sequence: Sequence = {
       state: "waiting",
       tokens: [...promptTokens, ...emittedTokens],
       maxLength: Math.min(promptTokens.length + maxTokens, this.#limits.contextLength),
       computed: 0,
-      slot: -1,
+      pages: [],
+      cacheScope: cacheScope ?? "",
       sampling,
       emit,
     };
@@ -97,39 +114,29 @@ export class Scheduler {
   /** The next step, or undefined when there is nothing to do. */
   schedule(): Step | undefined {
     this.#admit();
-    const step: Step = {
-      plan: { released: this.#released, chunks: [] },
-      draws: [],
-      drawing: [],
-      running: [],
-    };
-    this.#released = [];
-    const missing = (sequence: Sequence) => sequence.tokens.length - sequence.computed;
     const decoding = this.#running.filter((sequence) => missing(sequence) === 1);
     const prefilling = this.#running.filter((sequence) => missing(sequence) > 1);
-    let budget = this.#limits.tokensPerStep;
-    const chunks: PlanChunk[] = [];
+    const { tokensPerStep, tokensPerSharedStep } = this.#limits;
+    const isShared = decoding.length > 0;
+    let budget = isShared ? Math.max(tokensPerSharedStep, decoding.length) : tokensPerStep;
+    const counts = new Map<Sequence, number>();
     for (const sequence of [...decoding, ...prefilling]) {
       const count = Math.min(missing(sequence), budget);
       if (count === 0) break;
+      // It may have been sent back by one that was served before it.
+      if (sequence.state !== "running" || !this.#grow(sequence, count, counts)) continue;
+      counts.set(sequence, count);
       budget -= count;
-      const { slot, computed: start, tokens, sampling } = sequence;
-      const end = start + count;
-      const wantsLogits = end === tokens.length;
-      chunks.push({ slot, start, tokens: tokens.slice(start, end), wantsLogits });
-      step.running.push(sequence);
-      if (!wantsLogits) continue;
-      step.draws.push({ ...sampling, position: end });
-      step.drawing.push(sequence);
     }
-    step.plan = { ...step.plan, chunks };
-    return chunks.length > 0 || step.plan.released.length > 0 ? step : undefined;
+    return counts.size === 0 ? undefined : planStep(counts);
   }
 
   /** Takes the tokens that a step has drawn, one for each of its draws. */
   postprocess(step: Step, drawn: Int32Array): void {
     step.running.forEach((sequence, index) => {
       sequence.computed += step.plan.chunks[index]?.tokens.length ?? 0;
+      const computed = sequence.tokens.slice(0, sequence.computed);
+      this.#pool.publish(sequence.cacheScope, computed, sequence.pages);
     });
     step.drawing.forEach((sequence, index) => {
       const token = drawn[index];
@@ -146,24 +153,92 @@ export class Scheduler {
   }
 
   #admit(): void {
-    while (this.#freeSlots.length > 0) {
-      const sequence = this.#waiting.shift();
+    while (this.#running.length < this.#limits.slots) {
+      const sequence = this.#waiting[0];
       if (sequence === undefined) return;
-      sequence.slot = this.#freeSlots.shift() ?? -1;
+      const found = this.#pool.find(sequence.cacheScope, sequence.tokens);
+      const needed = pagesFor(sequence.tokens.length) - found.length;
+      if (needed > this.#pool.available - this.#pool.unused(found)) return;
+      this.#waiting.shift();
+      this.#pool.use(found);
+      // Its own list, of entries that are its own: it publishes what it adds.
+      sequence.pages = found.map((held) => ({ ...held }));
+      this.#takePages(sequence, pagesFor(sequence.tokens.length));
+      sequence.computed = found.length * pagePositions;
+      this.#reusedTokens += sequence.computed;
       sequence.state = "running";
       this.#running.push(sequence);
     }
   }
 
-  #finish(sequence: Sequence, reason: FinishReason): void {
-    if (sequence.state === "running") {
-      this.#running = this.#running.filter((other) => other !== sequence);
-      this.#freeSlots.push(sequence.slot);
-      this.#released.push(sequence.slot);
-    } else {
-      this.#waiting.splice(this.#waiting.indexOf(sequence), 1);
+  /**
+   * Gets the pages for `count` more tokens. When there are none left, whoever came last is sent back
+   * to the line, and out of the step; false when that is the sequence itself.
+   */
+  #grow(sequence: Sequence, count: number, counts: Map<Sequence, number>): boolean {
+    while (!this.#takePages(sequence, pagesFor(sequence.computed + count))) {
+      const last = this.#running.at(-1) ?? sequence;
+      this.#sendBack(last);
+      counts.delete(last);
+      if (last === sequence) return false;
     }
+    return true;
+  }
+
+  /** Whether the sequence has so many pages now. */
+  #takePages(sequence: Sequence, count: number): boolean {
+    while (sequence.pages.length < count) {
+      const held = this.#pool.take();
+      if (held === undefined) return false;
+      sequence.pages.push(held);
+    }
+    return true;
+  }
+
+  #sendBack(sequence: Sequence): void {
+    this.#stopRunning(sequence);
+    sequence.state = "waiting";
+    sequence.computed = 0;
+    this.#waiting.unshift(sequence);
+    this.#preemptions += 1;
+  }
+
+  #stopRunning(sequence: Sequence): void {
+    this.#running = this.#running.filter((other) => other !== sequence);
+    this.#pool.release(sequence.pages);
+    sequence.pages = [];
+  }
+
+  #finish(sequence: Sequence, reason: FinishReason): void {
+    if (sequence.state === "running") this.#stopRunning(sequence);
+    else this.#waiting.splice(this.#waiting.indexOf(sequence), 1);
     sequence.state = "finished";
     sequence.emit({ type: "finish", reason });
   }
+}
+
+/** Tokens that are not in the cache yet. */
+function missing(sequence: Sequence): number {
+  return sequence.tokens.length - sequence.computed;
+}
+
+/** A step of the next `count` tokens of each sequence. */
+function planStep(counts: ReadonlyMap<Sequence, number>): Step {
+  const chunks: PlanChunk[] = [];
+  const draws: Draw[] = [];
+  const drawing: Sequence[] = [];
+  for (const [sequence, count] of counts) {
+    const { computed: start, sampling } = sequence;
+    const end = start + count;
+    const pages = sequence.pages.slice(0, pagesFor(end)).map(({ page }) => page);
+    const chunk = { start, pages, tokens: sequence.tokens.slice(start, end) };
+    if (end < sequence.tokens.length) {
+      chunks.push(chunk);
+      continue;
+    }
+    chunks.push({ ...chunk, pick: pickFor(sampling, sequence.tokens) });
+    draws.push({ ...sampling, position: end });
+    drawing.push(sequence);
+  }
+  return { plan: { chunks }, draws, drawing, running: [...counts.keys()] };
 }

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { startEmbeddedEngine } from "../../dataplane/engine/embedded.ts";
 import { collect, greedy } from "./collect.ts";
-import { argmax, largestDifference, loadModelGroup, logitsOf } from "./model-group.ts";
+import { argmax, chunkOf, largestDifference, loadModelGroup, logitsOf } from "./model-group.ts";
 
 /** The bundled model against what JAX computes from the same weights (models/reference.py). */
 
@@ -32,8 +32,8 @@ describe.each([1, 2, 4])("on %i ranks", (ranks) => {
       expect(largestDifference(logits, last)).toBeLessThan(2e-2);
       // Token by token, as in decoding, so that every position can be looked at.
       for (const [position, token] of ids.entries()) {
-        const chunk = { slot: 0, start: position, tokens: [token], wantsLogits: true };
-        const [row = logits] = await group.forward({ released: [], chunks: [chunk] });
+        const chunk = chunkOf(0, position, [token], true);
+        const [row = logits] = await group.forward({ chunks: [chunk] });
         expect(argmax(row)).toBe(best[position]);
         const expected = top5[position] ?? [];
         const found = expected.map(([id]) => row[id] ?? 0);
@@ -55,6 +55,7 @@ describe.each([1, 2])("with %i ranks as the engine runs them", (ranks) => {
       transport: "tcp",
       slots: 16,
       tokensPerStep: 64,
+      weights: "f32",
     });
     const answers = await Promise.all(
       reference.greedy.map(({ promptIds }) => collect(engine, greedy(promptIds, 200))),

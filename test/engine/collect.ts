@@ -2,6 +2,15 @@ import type { Engine, FinishReason, GenerateRequest } from "../../dataplane/engi
 
 let requests = 0;
 
+export const greedySampling = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  seed: 0,
+};
+
 export function greedy(
   promptTokens: readonly number[],
   maxTokens: number,
@@ -13,7 +22,7 @@ export function greedy(
     promptTokens,
     emittedTokens: [],
     maxTokens,
-    sampling: { temperature: 0, topK: 0, topP: 1, seed: 0 },
+    sampling: greedySampling,
     signal: new AbortController().signal,
     ...more,
   };

@@ -7,7 +7,7 @@ import {
 } from "../../dataplane/engine/embedded.ts";
 import type { Engine, GenerateRequest } from "../../dataplane/engine/engine.ts";
 import { uniformAt } from "../../dataplane/engine/philox.ts";
-import { collect, greedy } from "./collect.ts";
+import { collect, greedy, greedySampling } from "./collect.ts";
 import { writeTinyCheckpoint } from "./tiny-checkpoint.ts";
 
 async function start(
@@ -31,7 +31,7 @@ function prompt(length: number, seed: number): number[] {
   return Array.from({ length }, (_, i) => Math.floor(uniformAt(seed, i) * 101));
 }
 
-const lively = { temperature: 0.9, topK: 40, topP: 0.95, seed: 1234 };
+const lively = { ...greedySampling, temperature: 0.9, topK: 40, topP: 0.95, seed: 1234 };
 
 test("greedy answers are the same on 1, 2 and 4 ranks, processes or threads", async () => {
   const { folder } = writeTinyCheckpoint();
@@ -43,7 +43,7 @@ test("greedy answers are the same on 1, 2 and 4 ranks, processes or threads", as
     [2, "threads"],
     [4, "threads"],
   ] as const) {
-    const engine = await start(folder, ranks, { transport });
+    const engine = await start(folder, ranks, { transport, weights: "f32" });
     const requests = [3, 20, 50].map((length) => greedy(prompt(length, length), 40));
     const all = await Promise.all(requests.map((request) => collect(engine, request)));
     answers.push(all.map(({ tokens }) => tokens));
@@ -53,9 +53,14 @@ test("greedy answers are the same on 1, 2 and 4 ranks, processes or threads", as
   for (const others of answers) expect(others).toEqual(answers[0]);
 });
 
-describe.each([1, 2])("on %i ranks", (ranks) => {
+describe.each([
+  [1, "f32"],
+  [1, "int8"],
+  [2, "f32"],
+  [2, "int8"],
+] as const)("on %i ranks with %s weights", (ranks, weights) => {
   test("an answer does not depend on what runs beside it", async () => {
-    const engine = await start(writeTinyCheckpoint().folder, ranks);
+    const engine = await start(writeTinyCheckpoint().folder, ranks, { weights });
     const requests = Array.from({ length: 10 }, (_, i): GenerateRequest => {
       return greedy(prompt(1 + i * 9, i), 12 + i, { sampling: { ...lively, seed: i } });
     });
@@ -78,8 +83,9 @@ describe.each([1, 2])("on %i ranks", (ranks) => {
   });
 
   test("what was emitted elsewhere is continued with the same tokens", async () => {
-    const engine = await start(writeTinyCheckpoint().folder, ranks);
-    for (const sampling of [{ ...lively, temperature: 0 }, lively]) {
+    const engine = await start(writeTinyCheckpoint().folder, ranks, { weights });
+    const repeating = { ...lively, repetitionPenalty: 1.3, minP: 0.05, topK: 0 };
+    for (const sampling of [{ ...lively, temperature: 0 }, lively, repeating]) {
       const whole = await collect(engine, greedy(prompt(30, 5), 40, { sampling }));
       for (const cut of [1, 17, 39]) {
         const emittedTokens = whole.tokens.slice(0, cut);
@@ -170,8 +176,9 @@ describe("what cannot be is refused before anything runs", () => {
 
   test.each([
     ["a model that is not there", "/nowhere", 1, {}, "invalid_checkpoint"],
-    ["as many ranks as divide nothing", undefined, 3, {}, "unsupported_model"],
+    ["more ranks than heads", undefined, 9, {}, "unsupported_model"],
     ["no ranks", undefined, 0, {}, "invalid_request"],
+    ["a cache too small for one", undefined, 1, { cacheBytes: 10_000 }, "invalid_request"],
     ["slots that cannot all decode", undefined, 1, { slots: 17 }, "invalid_request"],
   ])("%s", async (_, folder, ranks, more, code) => {
     const attempt = start(folder ?? writeTinyCheckpoint().folder, ranks, more);
@@ -198,7 +205,7 @@ test("an engine describes its model", async () => {
   const engine = await start(writeTinyCheckpoint().folder, 1, { contextLength: 50 });
   expect(engine.describe()).toMatchObject({
     architecture: "LlamaForCausalLM",
-    parameters: 3 * (32 * 24 * 6 + 2 * 32 + 3 * 32 * 48) + 32 * 101 + 32,
+    parameters: 3 * (32 * 32 * 6 + 2 * 32 + 3 * 32 * 48) + 32 * 101 + 32,
     contextLength: 50,
     vocabularySize: 101,
     ranks: 1,

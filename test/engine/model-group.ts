@@ -3,7 +3,10 @@ import { Checkpoint } from "../../dataplane/engine/checkpoint/checkpoint.ts";
 import { type Collective, SoloCollective } from "../../dataplane/engine/collectives/collective.ts";
 import { listenForRanks, TcpHub } from "../../dataplane/engine/collectives/tcp-hub.ts";
 import { joinGroup } from "../../dataplane/engine/collectives/tcp-spoke.ts";
+import type { Kernels } from "../../dataplane/engine/kernels/kernels.ts";
+import { ReferenceKernels } from "../../dataplane/engine/kernels/reference/reference-kernels.ts";
 import { LlamaModel } from "../../dataplane/engine/model/llama.ts";
+import { pagesFor } from "../../dataplane/engine/model/page-layout.ts";
 import type { StepPlan } from "../../dataplane/engine/step-plan.ts";
 
 /** All ranks of a TCP group within this process, in the order of ranks. */
@@ -18,21 +21,38 @@ export async function tcpGroup(ranks: number): Promise<Collective[]> {
   return [hub, ...spokes];
 }
 
-/** A model split over `ranks` ranks within this process. `forward` gives rank 0's logits by row. */
-export async function loadModelGroup(folder: string, ranks: number) {
+/** Pages of keys and values of a test's model: many short sequences. */
+const testPages = 400;
+/** Pages of a sequence's slot: tests name sequences by number, and never share pages. */
+const pagesPerSlot = 20;
+
+/** A chunk of the sequence in `slot`, whose pages are the slot's. */
+export function chunkOf(slot: number, start: number, tokens: readonly number[], draws: boolean) {
+  const count = pagesFor(start + tokens.length);
+  const pages = Array.from({ length: count }, (_, i) => slot * pagesPerSlot + i);
+  const pick = { count: 1, temperature: 0, repetitionPenalty: 1, penalized: [] };
+  return draws ? { start, pages, tokens, pick } : { start, pages, tokens };
+}
+
+/** A model split over `ranks` ranks within this process. `forward` gives whole logits, draw by draw. */
+export async function loadModelGroup(
+  folder: string,
+  ranks: number,
+  createKernels: () => Kernels = () => new ReferenceKernels(),
+) {
   const collectives = ranks === 1 ? [new SoloCollective()] : await tcpGroup(ranks);
   const checkpoint = await Checkpoint.open(folder);
+  const room = { rows: 512, pages: testPages };
   const models = await Promise.all(
-    collectives.map((collective) => LlamaModel.load(checkpoint, collective)),
+    collectives.map((collective) => LlamaModel.load(checkpoint, collective, createKernels(), room)),
   );
   await checkpoint.close();
   const { config } = checkpoint;
   const forward = async (plan: StepPlan): Promise<Float32Array[]> => {
-    const [logits] = await Promise.all(models.map((model) => model.forward(plan)));
-    const rows = plan.chunks.filter((chunk) => chunk.wantsLogits).length;
-    return Array.from({ length: rows }, (_, row) => {
-      const at = row * config.vocabularySize;
-      return (logits ?? new Float32Array()).slice(at, at + config.vocabularySize);
+    const slices = await Promise.all(models.map((model) => model.forward(plan)));
+    const draws = plan.chunks.filter((chunk) => chunk.pick !== undefined).length;
+    return Array.from({ length: draws }, (_, draw) => {
+      return Float32Array.from(slices.flatMap((rank) => [...(rank[draw] ?? [])]));
     });
   };
   return { config, forward };
@@ -49,11 +69,8 @@ export async function logitsOf(
   let rows: Float32Array[] = [];
   for (let start = 0; start < tokens.length; start += chunk) {
     const part = tokens.slice(start, start + chunk);
-    const wantsLogits = start + chunk >= tokens.length;
-    rows = await group.forward({
-      released: [],
-      chunks: [{ slot, start, tokens: part, wantsLogits }],
-    });
+    const isLast = start + chunk >= tokens.length;
+    rows = await group.forward({ chunks: [chunkOf(slot, start, part, isLast)] });
   }
   return rows[0] ?? new Float32Array();
 }

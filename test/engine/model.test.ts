@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { uniformAt } from "../../dataplane/engine/philox.ts";
-import { argmax, largestDifference, loadModelGroup, logitsOf } from "./model-group.ts";
+import { argmax, chunkOf, largestDifference, loadModelGroup, logitsOf } from "./model-group.ts";
 import { naiveLogits } from "./naive-llama.ts";
 import { type TinyOptions, writeTinyCheckpoint } from "./tiny-checkpoint.ts";
 
@@ -14,6 +14,11 @@ describe("logits are those of a naive forward pass", () => {
     ["untied embeddings, bf16", { config: { tie_word_embeddings: false }, dtype: "BF16" }],
     ["f16 in three files", { dtype: "F16", files: 3 }],
     ["one key/value head a query head", { config: { num_key_value_heads: 8 } }],
+    ["fewer key/value heads than ranks", { config: { num_key_value_heads: 2 } }],
+    [
+      "heads that no number of ranks divides",
+      { config: { num_attention_heads: 9, num_key_value_heads: 3 } },
+    ],
   ];
   test.each(kinds)("%s, on 1, 2 and 4 ranks", async (_, options) => {
     const { folder, config, weights } = writeTinyCheckpoint(options);
@@ -50,40 +55,31 @@ describe.each([1, 2])("to the last bit, on %i ranks, logits do not depend on", (
     const computed = sequences.map(() => 0);
     const together: Float32Array[] = [];
     for (let step = 0; together.filter(Boolean).length < sequences.length; step += 1) {
+      const drawing: number[] = [];
       const chunks = sequences.flatMap((tokens, slot) => {
         const start = computed[slot] ?? 0;
         const count = Math.floor(uniformAt(99, step * 9 + slot) * 12);
         const part = tokens.slice(start, start + count);
         computed[slot] = start + part.length;
-        const wantsLogits = start + part.length === tokens.length;
-        return part.length > 0 ? [{ slot: 20 - slot, start, tokens: part, wantsLogits }] : [];
+        const isLast = start + part.length === tokens.length;
+        if (isLast && part.length > 0) drawing.push(slot);
+        return part.length > 0 ? [chunkOf(18 - slot, start, part, isLast)] : [];
       });
-      const rows = await group.forward({ released: [], chunks });
-      chunks
-        .filter((chunk) => chunk.wantsLogits)
-        .forEach((chunk, i) => {
-          together[20 - chunk.slot] = rows[i] ?? new Float32Array();
-        });
+      const rows = await group.forward({ chunks });
+      drawing.forEach((slot, i) => {
+        together[slot] = rows[i] ?? new Float32Array();
+      });
     }
     expect(together).toEqual(alone);
   });
 });
 
-test("a slot starts afresh at position 0, and after its release", async () => {
-  const group = await loadModelGroup(writeTinyCheckpoint().folder, 1);
-  const first = await logitsOf(group, [5, 6, 7]);
-  await logitsOf(group, randomTokens(100, 1));
-  expect(await logitsOf(group, [5, 6, 7])).toEqual(first);
-  await group.forward({ released: [0], chunks: [] });
-  const chunk = { slot: 0, start: 3, tokens: [8], wantsLogits: true };
-  const promise = group.forward({ released: [], chunks: [chunk] });
-  await expect(promise).rejects.toMatchObject({ code: "internal" });
-});
-
-test("heads that cannot be split evenly are refused with the reason", async () => {
-  const { folder } = writeTinyCheckpoint({ config: { num_key_value_heads: 2 } });
+test("more ranks than heads are refused with the reason", async () => {
+  const { folder } = writeTinyCheckpoint({
+    config: { num_attention_heads: 2, num_key_value_heads: 1 },
+  });
   await expect(loadModelGroup(folder, 4)).rejects.toMatchObject({
     code: "unsupported_model",
-    message: expect.stringContaining("2 key/value heads cannot be split evenly over 4 ranks"),
+    message: expect.stringContaining("2 attention heads cannot be split over 4 ranks"),
   });
 });

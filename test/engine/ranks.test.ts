@@ -1,12 +1,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { Checkpoint } from "../../dataplane/engine/checkpoint/checkpoint.ts";
 import { listenForRanks, TcpHub } from "../../dataplane/engine/collectives/tcp-hub.ts";
 import { startEmbeddedEngine } from "../../dataplane/engine/embedded.ts";
 import type { Engine, EngineHealth } from "../../dataplane/engine/engine.ts";
+import { encodeSetup } from "../../dataplane/engine/rank-setup.ts";
 import { collect, greedy } from "./collect.ts";
 import { writeTinyCheckpoint } from "./tiny-checkpoint.ts";
 
@@ -96,6 +98,50 @@ test("closing ends every process, each with code 0 in its own time", async () =>
   expect(isGone(pid)).toBe(true);
 });
 
+describe("ranks on other hosts", () => {
+  const secret = "a secret of the group";
+
+  async function freePort(): Promise<number> {
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const address = server.address();
+    server.close();
+    return typeof address === "object" ? (address?.port ?? 0) : 0;
+  }
+
+  test("join when they come, and again when the group is formed anew", async () => {
+    const { folder } = writeTinyCheckpoint();
+    const listen = { host: "127.0.0.1", port: await freePort() };
+    const leader = `${listen.host}:${listen.port}`;
+    const args = ["--rank", "1", "--leader", leader, "--model", folder, "--rejoin"];
+    const rank = spawn(process.execPath, [rankProgram, ...args], {
+      env: { ...process.env, AXON_GROUP_SECRET: secret },
+    });
+    onTestFinished(() => void rank.kill("SIGKILL"));
+    const options = { modelDir: folder, ranks: 2, slots: 4, tokensPerStep: 16, listen, secret };
+    const answers: unknown[] = [];
+    for (const epoch of [1, 2]) {
+      const engine = await startEmbeddedEngine({ ...options, transport: "remote", epoch });
+      onTestFinished(() => engine.close());
+      answers.push(await collect(engine, greedy([1, 2, 3], 20)));
+      await engine.close();
+    }
+    expect(answers[0]).toEqual(answers[1]);
+    expect(answers[0]).toMatchObject({ finish: "length" });
+    expect(rank.exitCode).toBeNull();
+  });
+
+  test("are not waited for without a secret", async () => {
+    const { folder: modelDir } = writeTinyCheckpoint();
+    const options = { modelDir, ranks: 2, slots: 4, tokensPerStep: 16 };
+    const attempt = startEmbeddedEngine({ ...options, transport: "remote" });
+    await expect(attempt).rejects.toMatchObject({
+      code: "invalid_request",
+      message: expect.stringContaining("secret"),
+    });
+  });
+});
+
 describe("the rank program", () => {
   async function runRank(args: string[], secret = "secret") {
     const env = { ...process.env, AXON_GROUP_SECRET: secret };
@@ -163,6 +209,7 @@ describe("the rank program", () => {
     const { entrance, args } = await waitingGroup();
     const running = runRank(args());
     const hub = new TcpHub(await entrance.complete, () => {});
+    await hub.broadcast(encodeSetup({ weights: "f32", rows: 1, pages: 1 }));
     await hub.allReduce(new Float32Array(1));
     hub.close();
     expect((await running).code).toBe(0);

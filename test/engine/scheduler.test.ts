@@ -1,16 +1,20 @@
 import { describe, expect, test } from "vitest";
 import type { EngineEvent } from "../../dataplane/engine/engine.ts";
 import { Scheduler, type SchedulerLimits, type Step } from "../../dataplane/engine/scheduler.ts";
-import { decodePlan, encodePlan } from "../../dataplane/engine/step-plan.ts";
+import { decodeOrder, encodeOrder, type RankOrder } from "../../dataplane/engine/step-plan.ts";
 import { greedy } from "./collect.ts";
 
-const eos = 99;
+const eos = 999;
+
+const range = (count: number, first = 0) => Array.from({ length: count }, (_, i) => first + i);
 
 function scheduling(limits: Partial<SchedulerLimits> = {}) {
   const scheduler = new Scheduler({
     slots: 2,
     tokensPerStep: 4,
-    contextLength: 20,
+    tokensPerSharedStep: 4,
+    contextLength: 200,
+    pages: 100,
     eosTokens: [eos],
     ...limits,
   });
@@ -20,10 +24,11 @@ function scheduling(limits: Partial<SchedulerLimits> = {}) {
     promptTokens: number[],
     maxTokens = 9,
     emittedTokens: number[] = [],
+    cacheScope = "",
   ) => {
     const heard: EngineEvent[] = [];
     events[name] = heard;
-    const request = greedy(promptTokens, maxTokens, { emittedTokens });
+    const request = greedy(promptTokens, maxTokens, { emittedTokens, cacheScope });
     return scheduler.add(request, (event) => heard.push(event));
   };
   /** Runs one step, all of whose draws give `token`. */
@@ -37,9 +42,10 @@ function scheduling(limits: Partial<SchedulerLimits> = {}) {
   return { scheduler, events, add, step };
 }
 
+/** Of each chunk: its first page, start, tokens, and whether a token is drawn after it. */
 const chunksOf = (step: Step | undefined) =>
-  step?.plan.chunks.map(({ slot, start, tokens, wantsLogits }) => {
-    return [slot, start, tokens.join(" "), wantsLogits];
+  step?.plan.chunks.map(({ pages, start, tokens, pick }) => {
+    return [pages[0], start, tokens.join(" "), pick !== undefined];
   });
 
 describe("a step", () => {
@@ -83,20 +89,88 @@ describe("a step", () => {
     ]);
     expect(events["a"]?.at(-1)).toEqual({ type: "finish", reason: "length" });
     expect([scheduler.runningCount, scheduler.waitingCount]).toEqual([1, 1]);
-    const next = step(8);
-    expect(next?.plan.released).toEqual([0]);
-    expect(chunksOf(next)).toEqual([
+    expect(chunksOf(step(8))).toEqual([
       [1, 1, "7", true],
       [0, 0, "3", true],
     ]);
   });
 
-  test("releases the last slot, and then there is none", () => {
-    const { add, step } = scheduling();
-    add("a", [1], 1);
+  test("has a smaller budget while somebody decodes", () => {
+    const { add, step } = scheduling({ tokensPerStep: 8, tokensPerSharedStep: 3 });
+    add("a", [1]);
     step(7);
-    expect(step(7)?.plan).toEqual({ released: [0], chunks: [] });
-    expect(step(7)).toBeUndefined();
+    add("b", range(20));
+    expect(chunksOf(step(7))).toEqual([
+      [0, 1, "7", true],
+      [1, 0, "0 1", false],
+    ]);
+  });
+});
+
+describe("pages", () => {
+  test("of a common beginning are shared, within a scope", () => {
+    const { add, step, scheduler } = scheduling({
+      tokensPerStep: 200,
+      tokensPerSharedStep: 200,
+      slots: 4,
+    });
+    add("a", range(70));
+    step(7);
+    add("b", [...range(70), 7, 1]);
+    add("c", [...range(40), 99]);
+    add("d", range(70), 9, [], "another tenant");
+    const next = step(8);
+    expect(next?.plan.chunks.map(({ start, pages }) => [start, pages])).toEqual([
+      [70, [0, 1, 2]],
+      [64, [0, 1, 3]],
+      [32, [0, 4]],
+      [0, [5, 6, 7]],
+    ]);
+    expect(scheduler.cache).toMatchObject({ usedPages: 8, reusedTokens: 96 });
+  });
+
+  test("are found again when the sequence is over, by the next turn of the conversation", () => {
+    const { add, step, scheduler } = scheduling({ tokensPerStep: 200 });
+    add("a", range(40), 30);
+    for (let i = 0; i < 30; i += 1) step(7);
+    expect(scheduler.cache.usedPages).toBe(0);
+    add("b", [...range(40), ...Array.from({ length: 30 }, () => 7), 1, 2]);
+    // 69 tokens went through the model: the last one was drawn only.
+    expect(step(8)?.plan.chunks[0]?.start).toBe(64);
+  });
+
+  test("that nobody uses are evicted, those used longest ago first", () => {
+    const { add, step } = scheduling({ tokensPerStep: 200, pages: 6, slots: 1 });
+    const start = (name: string, first: number) => {
+      add(name, range(70, first), 1);
+      return step(7)?.plan.chunks[0]?.start;
+    };
+    expect([start("a", 0), start("b", 100), start("a again", 0)]).toEqual([0, 0, 64]);
+    // Three pages each: 6 are enough for two, so that the end of b goes when c comes.
+    expect([start("c", 200), start("a still", 0), start("b", 100)]).toEqual([0, 64, 32]);
+  });
+
+  test("are waited for by a prompt that needs more than there are", () => {
+    const { add, step, scheduler } = scheduling({ tokensPerStep: 200, pages: 7 });
+    add("a", range(150), 3);
+    add("b", range(100, 500), 1);
+    expect(step(7)?.running).toHaveLength(1);
+    expect(scheduler.waitingCount).toBe(1);
+    step(7);
+    step(7);
+    expect(step(7)?.plan.chunks.map(({ tokens }) => tokens.length)).toEqual([100]);
+  });
+
+  test("that run out are taken from whoever came last, who goes on later", () => {
+    const { add, step, scheduler, events } = scheduling({ tokensPerStep: 200, pages: 7 });
+    add("a", range(95), 100);
+    add("b", range(95, 500), 40);
+    let steps = 0;
+    while (step(7) !== undefined) steps += 1;
+    expect(scheduler.cache).toMatchObject({ preemptions: 1, usedPages: 0 });
+    const count = (name: string) => events[name]?.filter(({ type }) => type === "token").length;
+    expect([count("a"), count("b")]).toEqual([100, 40]);
+    expect(steps).toBeLessThan(150);
   });
 });
 
@@ -138,21 +212,25 @@ describe("a sequence ends", () => {
     const cancelled = [{ type: "finish", reason: "cancelled" }];
     expect(events).toEqual({ a: cancelled, b: cancelled });
     add("c", [3]);
-    const next = step(7);
-    expect(next?.plan.released).toEqual([0]);
-    expect(chunksOf(next)).toEqual([[0, 0, "3", true]]);
+    expect(chunksOf(step(7))).toEqual([[0, 0, "3", true]]);
   });
 });
 
-test("a plan survives the wire", () => {
-  const plan = {
-    released: [3, 1],
-    chunks: [
-      { slot: 0, start: 12, tokens: [5], wantsLogits: true },
-      { slot: 7, start: 0, tokens: [1, 2, 3], wantsLogits: false },
-    ],
-  };
-  expect(decodePlan(encodePlan(plan))).toEqual(plan);
-  const empty = { released: [], chunks: [] };
-  expect(decodePlan(encodePlan(empty))).toEqual(empty);
+test("an order survives the wire", () => {
+  const pick = { count: 40, temperature: 0.7, repetitionPenalty: 1.1, penalized: [5, 6] };
+  const orders: RankOrder[] = [
+    {
+      kind: "step",
+      plan: {
+        chunks: [
+          { pages: [3], start: 12, tokens: [5], pick },
+          { pages: [7, 1], start: 0, tokens: [1, 2, 3] },
+          { pages: [9], start: 4, tokens: [1], pick: { ...pick, penalized: [] } },
+        ],
+      },
+    },
+    { kind: "step", plan: { chunks: [] } },
+    { kind: "more", draw: 2, count: 1000 },
+  ];
+  for (const order of orders) expect(decodeOrder(encodeOrder(order))).toEqual(order);
 });

@@ -24,7 +24,7 @@ export const tinyConfig = {
   num_hidden_layers: 3,
   num_attention_heads: 8,
   num_key_value_heads: 4,
-  head_dim: 6,
+  head_dim: 8,
   max_position_embeddings: 160,
   rms_norm_eps: 1e-5,
   rope_theta: 10_000,

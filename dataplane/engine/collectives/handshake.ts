@@ -2,7 +2,7 @@
  * How a rank is let into a group. Both sides prove that they know the group's secret, without
  * sending it, by an HMAC over each other's random nonce and over what the rank claims to be:
  *
- *   leader → rank   challenge   the leader's nonce
+ *   leader → rank   challenge   the leader's nonce, the group's size and epoch
  *   rank → leader   hello       claim, the rank's nonce, the rank's proof
  *   leader → rank   welcome     the leader's proof; or refused, with the reason
  *
@@ -15,7 +15,7 @@ import { EngineError } from "../engine-error.ts";
 import { type FrameSocket, frameKinds } from "./frame-socket.ts";
 
 /** Raised whenever frames or step plans change: groups do not mix versions. */
-const protocolVersion = 1;
+const protocolVersion = 2;
 const handshakeTimeoutMs = 5_000;
 /** Once a rank is in, a frame may be so large: the logits or activations of a large step. */
 const memberPayloadBytes = 1 << 30;
@@ -28,6 +28,14 @@ export interface GroupIdentity {
   /** Of the model's weights. */
   fingerprint: string;
   secret: string;
+}
+
+/** What a rank knows of the group that it wants to join: a rank on another host learns the rest there. */
+export interface RankIdentity {
+  fingerprint: string;
+  secret: string;
+  ranks?: number;
+  epoch?: number;
 }
 
 interface Claim {
@@ -48,7 +56,8 @@ export async function admitRank(
   isTaken: (rank: number) => boolean,
 ): Promise<number> {
   const nonce = randomBytes(32).toString("hex");
-  socket.send("challenge", 0, Buffer.from(nonce));
+  const { ranks, epoch } = identity;
+  socket.send("challenge", 0, Buffer.from(JSON.stringify({ nonce, ranks, epoch })));
   const hello = await withTimeout(socket, receiveText(socket));
   const { claim, nonce: rankNonce, proof } = parseHello(hello);
   const expected = prove(identity.secret, "rank", nonce, rankNonce, claim);
@@ -65,21 +74,25 @@ export async function admitRank(
   return claim.rank;
 }
 
-/** The rank's side. Throws EngineError "refused", or "leader_lost" when the leader goes away. */
+/**
+ * The rank's side. Returns the number of ranks in the group.
+ * Throws EngineError "refused", or "leader_lost" when the leader goes away.
+ */
 export async function presentRank(
   socket: FrameSocket,
   rank: number,
-  { ranks, epoch, fingerprint, secret }: GroupIdentity,
-): Promise<void> {
+  { fingerprint, secret, ...expected }: RankIdentity,
+): Promise<number> {
+  const challenge = parseChallenge(await withTimeout(socket, receiveText(socket)));
+  const { ranks, epoch } = { ...challenge, ...expected };
   const claim = { protocol: protocolVersion, rank, ranks, epoch, fingerprint };
   const nonce = randomBytes(32).toString("hex");
-  const challenge = await withTimeout(socket, receiveText(socket));
-  const proof = prove(secret, "rank", challenge.text, nonce, claim);
+  const proof = prove(secret, "rank", challenge.nonce, nonce, claim);
   socket.send("hello", 0, Buffer.from(JSON.stringify({ claim, nonce, proof })));
   const answer = await withTimeout(socket, receiveText(socket));
   let refusal: string | undefined;
   if (answer.kind !== frameKinds.welcome) refusal = answer.text;
-  else if (!sameText(answer.text, prove(secret, "leader", nonce, challenge.text, claim))) {
+  else if (!sameText(answer.text, prove(secret, "leader", nonce, challenge.nonce, claim))) {
     refusal = "The leader does not know the group's secret.";
   }
   if (refusal !== undefined) {
@@ -88,6 +101,7 @@ export async function presentRank(
     throw error;
   }
   socket.maxPayloadBytes = memberPayloadBytes;
+  return ranks;
 }
 
 /** To one who does not know the secret, nothing else is told. */
@@ -132,15 +146,21 @@ async function receiveText(socket: FrameSocket): Promise<{ kind: number; text: s
   return { kind, text: Buffer.from(buffer, 0, bytes).toString("utf8") };
 }
 
-function parseHello({ text }: { text: string }): { claim: Claim; nonce: string; proof: string } {
-  let json: unknown;
+function parseChallenge({ text }: { text: string }) {
+  const { nonce, ranks, epoch } = parseObject(text, "The challenge");
+  return { nonce: String(nonce), ranks: Number(ranks), epoch: Number(epoch) };
+}
+
+function parseObject(text: string, what: string): Record<string, unknown> {
   try {
-    json = JSON.parse(text);
+    return Object(JSON.parse(text));
   } catch (cause) {
-    throw new EngineError("refused", "The hello is no JSON.", { cause });
+    throw new EngineError("refused", `${what} is no JSON.`, { cause });
   }
-  const { claim, nonce, proof }: { claim?: unknown; nonce?: unknown; proof?: unknown } =
-    Object(json);
+}
+
+function parseHello({ text }: { text: string }): { claim: Claim; nonce: string; proof: string } {
+  const { claim, nonce, proof } = parseObject(text, "The hello");
   const fields: Record<string, unknown> = Object(claim);
   const number = (field: string) => Number(fields[field]);
   return {

@@ -2,7 +2,7 @@ import { createConnection, type Socket } from "node:net";
 import { EngineError } from "../engine-error.ts";
 import type { Collective } from "./collective.ts";
 import { bytesOf, FrameSocket } from "./frame-socket.ts";
-import { type GroupIdentity, presentRank } from "./handshake.ts";
+import { presentRank, type RankIdentity } from "./handshake.ts";
 
 const connectTimeoutMs = 5_000;
 
@@ -56,13 +56,13 @@ export class TcpSpoke implements Collective {
 export async function joinGroup(
   leader: { host: string; port: number },
   rank: number,
-  identity: GroupIdentity,
+  identity: RankIdentity,
 ): Promise<TcpSpoke> {
   const connection = await connect(leader);
   const peer = `the leader at ${leader.host}:${leader.port}`;
   const socket = new FrameSocket(connection, { peer, lostCode: "leader_lost" });
-  await presentRank(socket, rank, identity);
-  return new TcpSpoke(socket, rank, identity.ranks);
+  const ranks = await presentRank(socket, rank, identity);
+  return new TcpSpoke(socket, rank, ranks);
 }
 
 function connect({ host, port }: { host: string; port: number }): Promise<Socket> {

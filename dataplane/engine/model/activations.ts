@@ -1,47 +1,42 @@
 import type { ModelConfig } from "../checkpoint/model-config.ts";
+import type { Kernels } from "../kernels/kernels.ts";
 import { lengthOf, type ModelShard } from "./shard.ts";
 
-/** The buffers that a step's rows pass through. They grow to the largest step and are used again. */
+/** The buffers that a step's rows pass through, as many rows as a step can have. */
 export interface Activations {
-  rows: number;
   /** The residual stream. [rows, hidden] f32, the same on every rank. */
   residual: Float32Array;
   /** [rows, hidden] f32 */
   normed: Float32Array;
   /** What a block adds to the residual stream. [rows, hidden] f32 */
   update: Float32Array;
-  /** [rows, own heads, headSize] f32 */
-  queries: Float32Array;
-  /** [rows, own keyValueHeads, headSize] f32 */
-  keys: Float32Array;
-  /** [rows, own keyValueHeads, headSize] f32 */
-  values: Float32Array;
+  /** This rank's queries, keys and values. [rows, own heads + 2 · own keyValueHeads, headSize] f32 */
+  queriesKeysValues: Float32Array;
   /** [rows, own heads, headSize] f32 */
   attended: Float32Array;
+  /** [rows, 2 (gate, up), own MLP columns] f32 */
+  gateUp: Float32Array;
   /** [rows, own MLP columns] f32 */
-  gate: Float32Array;
-  /** [rows, own MLP columns] f32 */
-  up: Float32Array;
+  gated: Float32Array;
 }
 
 export function allocateActivations(
   config: ModelConfig,
   shard: ModelShard,
+  kernels: Kernels,
   rows: number,
 ): Activations {
-  const floats = (width: number) => new Float32Array(rows * width);
   const queryWidth = lengthOf(shard.heads) * config.headSize;
   const keyWidth = lengthOf(shard.keyValueHeads) * config.headSize;
+  const columns = lengthOf(shard.mlpColumns);
+  const floats = (width: number) => kernels.allocate(rows * width);
   return {
-    rows,
     residual: floats(config.hiddenSize),
     normed: floats(config.hiddenSize),
     update: floats(config.hiddenSize),
-    queries: floats(queryWidth),
-    keys: floats(keyWidth),
-    values: floats(keyWidth),
+    queriesKeysValues: floats(queryWidth + 2 * keyWidth),
     attended: floats(queryWidth),
-    gate: floats(lengthOf(shard.mlpColumns)),
-    up: floats(lengthOf(shard.mlpColumns)),
+    gateUp: floats(2 * columns),
+    gated: floats(columns),
   };
 }

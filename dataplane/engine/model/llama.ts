@@ -1,17 +1,15 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../checkpoint/model-config.ts";
 import type { Collective } from "../collectives/collective.ts";
+import type { Kernels, PagedAttention } from "../kernels/kernels.ts";
 import type { StepPlan } from "../step-plan.ts";
 import { type Activations, allocateActivations } from "./activations.ts";
-import { Attention } from "./attention.ts";
 import { type DecoderLayer, loadLayer } from "./decoder-layer.ts";
-import { KeyValueCache } from "./key-value-cache.ts";
-import { rmsNorm } from "./rms-norm.ts";
-import { rotaryFrequencies } from "./rotary.ts";
-import { lengthOf, type ModelShard, type Range, shardModel } from "./shard.ts";
+import { PageLayout } from "./page-layout.ts";
+import { RotaryTable } from "./rotary.ts";
+import { headMap, lengthOf, type ModelShard, type Range, shardModel } from "./shard.ts";
 import { layOutRows } from "./step-rows.ts";
 import { VocabularyParallelEmbedding, VocabularyParallelHead } from "./vocabulary-parallel.ts";
-import { Float32Matrix } from "./weight-matrix.ts";
 
 interface ModelParts {
   embedding: VocabularyParallelEmbedding;
@@ -20,91 +18,107 @@ interface ModelParts {
   head: VocabularyParallelHead;
 }
 
+/** How much of everything a model has to have room for. */
+export interface ModelRoom {
+  /** Rows in a step. */
+  rows: number;
+  /** Pages of keys and values. */
+  pages: number;
+}
+
 /**
  * One rank's share of a Llama model (Touvron et al., "LLaMA", 2023), with the keys and values of the
  * sequences that it runs. All ranks call `forward` with the same plans in the same order.
  */
 export class LlamaModel {
   readonly config: ModelConfig;
-  readonly #shard: ModelShard;
+  /** The token ids whose logits this rank computes. */
+  readonly vocabulary: Range;
+  readonly kernels: Kernels;
   readonly #parts: ModelParts;
-  readonly #cache: KeyValueCache;
-  readonly #attention: Attention;
-  readonly #frequencies: Float64Array; // [headSize / 2]
-  #activations: Activations;
+  readonly #attention: PagedAttention;
+  readonly #rotary: RotaryTable;
+  readonly #activations: Activations;
 
-  private constructor(config: ModelConfig, shard: ModelShard, parts: ModelParts) {
+  private constructor(
+    config: ModelConfig,
+    shard: ModelShard,
+    parts: ModelParts,
+    kernels: Kernels,
+    room: ModelRoom,
+  ) {
     this.config = config;
-    this.#shard = shard;
+    this.vocabulary = shard.vocabulary;
+    this.kernels = kernels;
     this.#parts = parts;
-    this.#cache = new KeyValueCache({
-      layers: config.layers,
-      keyValueHeads: lengthOf(shard.keyValueHeads),
-      headSize: config.headSize,
-    });
-    this.#attention = new Attention(this.#cache, lengthOf(shard.heads));
-    this.#frequencies = rotaryFrequencies(config);
-    this.#activations = allocateActivations(config, shard, 1);
+    const layout = pageLayout(config, shard);
+    this.#attention = kernels.createAttention(layout, headMap(config, shard), room.pages);
+    this.#rotary = new RotaryTable(config, kernels, room.rows);
+    this.#activations = allocateActivations(config, shard, kernels, room.rows);
   }
 
   /** Reads the rank's slices. Throws EngineError "invalid_checkpoint" or "unsupported_model". */
-  static async load(checkpoint: Checkpoint, collective: Collective): Promise<LlamaModel> {
+  static async load(
+    checkpoint: Checkpoint,
+    collective: Collective,
+    kernels: Kernels,
+    room: ModelRoom,
+  ): Promise<LlamaModel> {
     const { config } = checkpoint;
     const { hiddenSize, vocabularySize } = config;
     const shard = shardModel(config, collective.rank, collective.size);
-    const vocabularyRows = (name: string, rows: Range) => {
-      const slice = { rows, columns: [0, hiddenSize] } as const;
-      return checkpoint.matrix(name, [vocabularySize, hiddenSize], slice);
+    const tokenMatrix = (name: string) => {
+      const read = (first: number, end: number) => {
+        const rows = [shard.vocabulary[0] + first, shard.vocabulary[0] + end] as const;
+        const slice = { rows, columns: [0, hiddenSize] } as const;
+        return checkpoint.matrix(name, [vocabularySize, hiddenSize], slice);
+      };
+      return kernels.loadMatrix([{ outputs: lengthOf(shard.vocabulary), read }], hiddenSize);
     };
-    const embedding = await vocabularyRows("model.embed_tokens.weight", shard.vocabulary);
+    const embedding = await tokenMatrix("model.embed_tokens.weight");
     const layers: DecoderLayer[] = [];
     for (let index = 0; index < config.layers; index += 1) {
-      layers.push(await loadLayer(index, checkpoint, shard, collective));
+      layers.push(await loadLayer(index, checkpoint, shard, collective, kernels));
     }
-    const head = config.tiedEmbeddings
-      ? embedding
-      : await vocabularyRows("lm_head.weight", shard.vocabulary);
-    const headMatrix = new Float32Matrix(head, hiddenSize);
-    return new LlamaModel(config, shard, {
-      embedding: new VocabularyParallelEmbedding(embedding, shard, collective),
+    const head = config.tiedEmbeddings ? embedding : await tokenMatrix("lm_head.weight");
+    const finalNorm = kernels.allocate(hiddenSize);
+    finalNorm.set(await checkpoint.vector("model.norm.weight", hiddenSize));
+    const parts = {
+      embedding: new VocabularyParallelEmbedding(embedding, shard.vocabulary, collective),
       layers,
-      finalNorm: await checkpoint.vector("model.norm.weight", hiddenSize),
-      head: new VocabularyParallelHead(headMatrix, shard, vocabularySize, collective),
-    });
+      finalNorm,
+      head: new VocabularyParallelHead(head, shard.vocabulary, kernels),
+    };
+    return new LlamaModel(config, shard, parts, kernels, room);
   }
 
   /**
-   * Runs one step. Returns, on rank 0, the logits [chunks that want them, vocabulary] f32 in the
-   * order of the plan; undefined on other ranks, and when no logits are wanted.
+   * Runs one step. Returns, for each chunk after which a token is drawn, the logits of this rank's
+   * token ids, f32. They hold until the next step.
    */
-  async forward(plan: StepPlan): Promise<Float32Array | undefined> {
-    for (const slot of plan.released) this.#cache.release(slot);
-    for (const { slot, start, tokens } of plan.chunks) {
-      this.#cache.extend(slot, start, tokens.length);
-    }
-    const rows = layOutRows(plan, this.#frequencies);
-    if (rows.count === 0) return undefined;
-    const { hiddenSize } = this.config;
-    const activations = this.#activationsFor(rows.count);
-    await this.#parts.embedding.forward(rows.tokens, hiddenSize, activations.residual);
+  async forward(plan: StepPlan): Promise<Float32Array[]> {
+    const rows = layOutRows(plan, this.#rotary);
+    const { hiddenSize, normEpsilon } = this.config;
+    const { residual, normed, update } = this.#activations;
+    await this.#parts.embedding.forward(rows.tokens, residual);
     for (const layer of this.#parts.layers) {
-      await layer.forward(rows, activations, this.#cache, this.#attention);
+      await layer.forward(rows, this.#activations, this.#attention);
     }
-    if (rows.wanted.length === 0) return undefined;
-    const { residual, normed, update } = activations;
-    rows.wanted.forEach((row, i) => {
+    if (rows.drawing.length === 0) return [];
+    rows.drawing.forEach((row, i) => {
       const from = residual.subarray(row * hiddenSize, (row + 1) * hiddenSize);
       update.set(from, i * hiddenSize);
     });
     const { finalNorm, head } = this.#parts;
-    rmsNorm(update, rows.wanted.length, finalNorm, this.config.normEpsilon, normed);
-    return head.forward(normed, rows.wanted.length);
+    this.kernels.rmsNorm(update, rows.drawing.length, finalNorm, normEpsilon, normed);
+    return head.forward(normed, rows.drawing.length);
   }
+}
 
-  #activationsFor(rows: number): Activations {
-    if (this.#activations.rows < rows) {
-      this.#activations = allocateActivations(this.config, this.#shard, rows);
-    }
-    return this.#activations;
-  }
+function pageLayout(config: ModelConfig, shard: ModelShard): PageLayout {
+  return new PageLayout({
+    layers: config.layers,
+    keyValueHeads: lengthOf(shard.keyValueHeads),
+    headSize: config.headSize,
+  });
 }

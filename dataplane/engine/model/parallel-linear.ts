@@ -1,5 +1,5 @@
 import type { Collective } from "../collectives/collective.ts";
-import type { WeightMatrix } from "./weight-matrix.ts";
+import type { WeightMatrix } from "../kernels/kernels.ts";
 
 /** Each rank computes its own outputs from all inputs. Nothing is communicated. */
 export class ColumnParallelLinear {

@@ -4,6 +4,7 @@
  */
 
 import type { ModelConfig, RotaryConfig } from "../checkpoint/model-config.ts";
+import type { Kernels, RotaryAngles } from "../kernels/kernels.ts";
 
 /** Angle per position of each pair of elements, in radians: [headSize / 2] f64. */
 export function rotaryFrequencies(config: ModelConfig): Float64Array {
@@ -27,39 +28,35 @@ function scaleLlama3(frequency: number, scaling: NonNullable<RotaryConfig["llama
   return (1 - blend) * (frequency / factor) + blend * frequency;
 }
 
-/** Cosines and sines for some positions: computed once a step, used by every layer. */
-export class RotaryAngles {
-  readonly #half: number;
-  readonly #cosines: Float64Array; // [rows, headSize / 2]
-  readonly #sines: Float64Array; // [rows, headSize / 2]
+/** Cosines and sines, [rows, headSize / 2] each, computed once a step and used by every layer. */
+export class RotaryTable {
+  readonly #frequencies: Float64Array;
+  readonly #cosines: Float32Array;
+  readonly #sines: Float32Array;
 
-  constructor(frequencies: Float64Array, positions: Int32Array) {
-    this.#half = frequencies.length;
-    this.#cosines = new Float64Array(positions.length * this.#half);
-    this.#sines = new Float64Array(positions.length * this.#half);
-    positions.forEach((position, row) => {
-      frequencies.forEach((frequency, i) => {
-        this.#cosines[row * this.#half + i] = Math.cos(position * frequency);
-        this.#sines[row * this.#half + i] = Math.sin(position * frequency);
-      });
-    });
+  /** Has room for `rows` rows. */
+  constructor(config: ModelConfig, kernels: Kernels, rows: number) {
+    this.#frequencies = rotaryFrequencies(config);
+    this.#cosines = kernels.allocate(rows * this.#frequencies.length);
+    this.#sines = kernels.allocate(rows * this.#frequencies.length);
   }
 
-  /** Turns, in place, x [rows, heads, headSize] f32. */
-  rotate(x: Float32Array, rows: number, heads: number): void {
-    const half = this.#half;
-    for (let row = 0; row < rows; row += 1) {
-      for (let head = 0; head < heads; head += 1) {
-        const at = (row * heads + head) * half * 2;
-        for (let i = 0; i < half; i += 1) {
-          const cosine = this.#cosines[row * half + i] as number;
-          const sine = this.#sines[row * half + i] as number;
-          const first = x[at + i] as number;
-          const second = x[at + half + i] as number;
-          x[at + i] = first * cosine - second * sine;
-          x[at + half + i] = second * cosine + first * sine;
-        }
+  /** The angles of a position for each row. They hold until the next call. */
+  at(positions: Int32Array): RotaryAngles {
+    const half = this.#frequencies.length;
+    for (let row = 0; row < positions.length; row += 1) {
+      const position = positions[row] as number;
+      for (let i = 0; i < half; i += 1) {
+        const angle = position * (this.#frequencies[i] as number);
+        this.#cosines[row * half + i] = Math.cos(angle);
+        this.#sines[row * half + i] = Math.sin(angle);
       }
     }
+    const length = positions.length * half;
+    return {
+      rows: positions.length,
+      cosines: this.#cosines.subarray(0, length),
+      sines: this.#sines.subarray(0, length),
+    };
   }
 }

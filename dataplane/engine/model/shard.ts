@@ -8,7 +8,7 @@
  * A column-parallel layer followed by a row-parallel one needs no communication between them and
  * one all-reduce behind. Attention (q, k, v, then o) and the MLP (gate, up, then down) are such
  * pairs, hence two all-reduces a layer. The vocabulary is split too: each rank embeds its tokens, and
- * computes its slice of the logits.
+ * computes the logits of its tokens.
  */
 
 import type { ModelConfig } from "../checkpoint/model-config.ts";
@@ -20,33 +20,79 @@ export type Range = readonly [number, number];
 /** What one rank has of the model. */
 export interface ModelShard {
   heads: Range;
-  /** Those that serve this rank's query heads. */
+  /** Those that this rank's query heads read; one at a border is held by both its neighbours. */
   keyValueHeads: Range;
   mlpColumns: Range;
   /** Token ids; the last rank's range may be shorter, even empty. */
   vocabulary: Range;
-  /** Length of every rank's slice of the logits, the last one's padding included. */
-  vocabularySlice: number;
 }
 
-/** Throws EngineError "unsupported_model" when the model cannot be split over so many ranks. */
+/** The vocabulary is cut at multiples of this, so that kernels have whole panels. */
+const vocabularyUnit = 16;
+
+/**
+ * Query heads are dealt out evenly, and each rank holds the heads of keys and values that its own
+ * query heads read: where there are fewer of those than ranks, or a border cuts through a group, a
+ * head is replicated. What heads leave uneven is evened out by the MLP's columns.
+ * Throws EngineError "unsupported_model" when the model cannot be split over so many ranks.
+ */
 export function shardModel(config: ModelConfig, rank: number, ranks: number): ModelShard {
-  const share = (total: number, what: string): Range => {
-    if (total % ranks === 0) return [(rank * total) / ranks, ((rank + 1) * total) / ranks];
-    throw new EngineError(
-      "unsupported_model",
-      `${total} ${what} cannot be split evenly over ${ranks} ranks; choose another number of ranks.`,
-    );
-  };
-  const vocabularySlice = Math.ceil(config.vocabularySize / ranks);
-  const clamp = (token: number) => Math.min(token, config.vocabularySize);
+  const { heads, vocabularySize } = config;
+  if (ranks > heads) {
+    const message = `A model with ${heads} attention heads cannot be split over ${ranks} ranks.`;
+    throw new EngineError("unsupported_model", message);
+  }
+  const slice = Math.ceil(vocabularySize / ranks / vocabularyUnit) * vocabularyUnit;
+  const clamp = (token: number) => Math.min(token, vocabularySize);
   return {
-    keyValueHeads: share(config.keyValueHeads, "key/value heads"),
-    heads: share(config.heads, "attention heads"),
-    mlpColumns: share(config.mlpSize, "MLP columns"),
-    vocabulary: [clamp(rank * vocabularySlice), clamp((rank + 1) * vocabularySlice)],
-    vocabularySlice,
+    heads: headsOf(config, rank, ranks),
+    keyValueHeads: keyValueHeadsOf(config, headsOf(config, rank, ranks)),
+    mlpColumns: mlpColumnsOf(config, rank, ranks),
+    vocabulary: [clamp(rank * slice), clamp((rank + 1) * slice)],
   };
+}
+
+function headsOf({ heads }: ModelConfig, rank: number, ranks: number): Range {
+  return [Math.ceil((rank * heads) / ranks), Math.ceil(((rank + 1) * heads) / ranks)];
+}
+
+function keyValueHeadsOf({ heads, keyValueHeads }: ModelConfig, [first, end]: Range): Range {
+  const groupSize = heads / keyValueHeads;
+  return [Math.floor(first / groupSize), Math.ceil(end / groupSize)];
+}
+
+/** Columns go, a unit at a time, to whichever rank has the fewest weights of a layer so far. */
+function mlpColumnsOf(config: ModelConfig, rank: number, ranks: number): Range {
+  const { mlpSize, headSize } = config;
+  // Whole groups of int8 weights where the model allows it.
+  const unit = [32, 16, 8, 4].find((size) => mlpSize % size === 0 && mlpSize >= ranks * size) ?? 1;
+  const all = Array.from({ length: ranks }, (_, other) => headsOf(config, other, ranks));
+  const weights = all.map((own) => {
+    const keyValueHeads = lengthOf(keyValueHeadsOf(config, own));
+    return 2 * (lengthOf(own) + keyValueHeads) * headSize;
+  });
+  const columns = all.map(() => 0);
+  for (let given = 0; given < mlpSize; given += unit) {
+    const least = weights.indexOf(Math.min(...weights));
+    columns[least] = (columns[least] ?? 0) + unit;
+    weights[least] = (weights[least] ?? 0) + 3 * unit;
+  }
+  const first = columns.slice(0, rank).reduce((sum, count) => sum + count, 0);
+  return [first, first + (columns[rank] ?? 0)];
+}
+
+/** Heads of keys and values on all ranks together, those that are on two counted twice. */
+export function keyValueCopies(config: ModelConfig, ranks: number): number {
+  const own = Array.from({ length: ranks }, (_, rank) => shardModel(config, rank, ranks));
+  return own.reduce((sum, { keyValueHeads }) => sum + lengthOf(keyValueHeads), 0);
+}
+
+/** For each of the rank's query heads, the index among its own heads of keys and values. */
+export function headMap(config: ModelConfig, { heads, keyValueHeads }: ModelShard): number[] {
+  const groupSize = config.heads / config.keyValueHeads;
+  return Array.from({ length: lengthOf(heads) }, (_, i) => {
+    return Math.floor((heads[0] + i) / groupSize) - keyValueHeads[0];
+  });
 }
 
 export function lengthOf([first, end]: Range): number {

@@ -1,14 +1,4 @@
-/**
- * Matrix times activations. An implementation keeps this promise, on which everything above
- * relies: the value of y[row, output] depends on x[row] and W[output] alone, to the last bit. It does
- * not matter how many rows run together, or which ones.
- */
-export interface WeightMatrix {
-  readonly outputs: number;
-  readonly inputs: number;
-  /** y = x·Wᵀ for the first `rows` rows; x is [rows, inputs] f32, y is [rows, outputs] f32. */
-  multiply(x: Float32Array, rows: number, y: Float32Array): void;
-}
+import type { WeightMatrix } from "../kernels.ts";
 
 /**
  * Weights in f32. Each product is added from left to right to one f64 accumulator of its output, so
@@ -20,10 +10,14 @@ export class Float32Matrix implements WeightMatrix {
   readonly inputs: number;
   readonly #weights: Float32Array; // [outputs, inputs] f32
 
-  constructor(weights: Float32Array, inputs: number) {
+  constructor(weights: Float32Array, outputs: number, inputs: number) {
     this.#weights = weights;
     this.inputs = inputs;
-    this.outputs = weights.length / inputs;
+    this.outputs = outputs;
+  }
+
+  readOutput(output: number, to: Float32Array): void {
+    to.set(this.#weights.subarray(output * this.inputs, (output + 1) * this.inputs));
   }
 
   multiply(x: Float32Array, rows: number, y: Float32Array): void {
