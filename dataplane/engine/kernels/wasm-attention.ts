@@ -4,6 +4,9 @@ import type { PagedAttention, RowChunk } from "./kernels.ts";
 import type { WasmMemory } from "./wasm-memory.ts";
 import type { KernelExports } from "./wasm-module.ts";
 
+/** Queries that are worked on at a time. */
+const largestTile = 6;
+
 /** Query heads, behind each other, that share a head of keys and values. */
 interface HeadGroup {
   firstHead: number;
@@ -21,8 +24,7 @@ export class WasmAttention implements PagedAttention {
   readonly #pool: number; // address of [pages, pageLength] f32
   /** Addresses of the pages of the sequence at hand. */
   #table: Int32Array = new Int32Array();
-  #scratch = 0; // address of [2, positions] f32
-  readonly #spare: number; // address of [headSize] f32
+  #scratch = 0; // address of [6, 2 · headSize + positions + 8] f32
 
   constructor(
     layout: PageLayout,
@@ -37,7 +39,6 @@ export class WasmAttention implements PagedAttention {
     this.#kernels = kernels;
     this.#memory = memory;
     this.#pool = memory.allocate(pages * layout.pageLength * 4);
-    this.#spare = memory.allocate(layout.shape.headSize * 4);
   }
 
   store(layer: number, { firstRow, rows, start, pages }: RowChunk, values: Float32Array): void {
@@ -78,7 +79,6 @@ export class WasmAttention implements PagedAttention {
         this.#layout.keysAt(layer, keyValueHead) * 4,
         this.#layout.valuesAt(layer, keyValueHead) * 4,
         this.#scratch,
-        this.#spare,
       );
     }
   }
@@ -98,7 +98,9 @@ export class WasmAttention implements PagedAttention {
     if (this.#table.length < pages.length) {
       const room = 2 * pages.length;
       this.#table = this.#memory.integers(room);
-      this.#scratch = this.#memory.allocate(2 * room * pagePositions * 4);
+      const { headSize } = this.#layout.shape;
+      const width = 2 * headSize + room * pagePositions + 8;
+      this.#scratch = this.#memory.allocate(largestTile * width * 4);
     }
     for (let i = 0; i < pages.length; i += 1) this.#table[i] = this.#addressOf(pages[i]);
   }

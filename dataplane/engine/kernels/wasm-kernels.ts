@@ -43,7 +43,7 @@ export class WasmKernels implements Kernels {
   }
 
   createAttention(layout: PageLayout, heads: readonly number[], pages: number): PagedAttention {
-    requireLanes("head size", layout.shape.headSize);
+    requireMultiple("head size", layout.shape.headSize, 2 * lanes);
     return new WasmAttention(layout, heads, pages, this.#memory, this.#module.exports);
   }
 
@@ -54,7 +54,7 @@ export class WasmKernels implements Kernels {
     epsilon: number,
     y: Float32Array,
   ): void {
-    requireLanes("hidden size", weight.length);
+    requireMultiple("hidden size", weight.length, lanes);
     const { rmsNorm } = this.#module.exports;
     rmsNorm(x.byteOffset, rows, weight.length, weight.byteOffset, epsilon, y.byteOffset);
   }
@@ -74,7 +74,7 @@ export class WasmKernels implements Kernels {
   }
 
   swiglu(gateUp: Float32Array, rows: number, columns: number, y: Float32Array): void {
-    requireLanes("MLP columns of a rank", columns);
+    requireMultiple("number of MLP columns of a rank", columns, lanes);
     this.#module.exports.swiglu(gateUp.byteOffset, rows, columns, y.byteOffset);
   }
 
@@ -96,10 +96,10 @@ export class WasmKernels implements Kernels {
   }
 }
 
-function requireLanes(what: string, size: number): void {
-  if (size % lanes === 0) return;
+function requireMultiple(what: string, size: number, of: number): void {
+  if (size % of === 0) return;
   throw new EngineError(
     "unsupported_model",
-    `The ${what} is ${size}, no multiple of ${lanes}, as int8 kernels need; use f32 weights.`,
+    `The ${what} is ${size}, no multiple of ${of}, as int8 kernels need; use f32 weights.`,
   );
 }

@@ -2,31 +2,40 @@
 
 import { multiplyAdd, truncate } from "./machine.as";
 
-const log2e: f32 = 1.4426950408889634;
-/** ln 2 in two parts: the first has so few bits that its multiples are exact. */
-const ln2Upper: f32 = 0.693359375;
-const ln2Lower: f32 = -2.1219444005469057e-4;
+export const log2e: f32 = 1.4426950408889634;
 
 /**
- * eˣ = 2ⁿ·eʳ with n = round(x / ln 2), |r| ≤ ln 2 / 2, and eʳ by its Taylor series up to r⁶/6!,
- * which is wrong by less than 1.3e-7 of it. Below −87 it stays at e⁻⁸⁷.
+ * 2ˣ = 2ⁿ·2ʳ with n = round(x), |r| ≤ ½, and 2ʳ by its Taylor series up to (r·ln 2)⁶/6!, which is
+ * wrong by less than 1.3e-7 of it. Below −126 it stays at 2⁻¹²⁶, above 127 at 2¹²⁷. The coefficients
+ * are arguments so that a loop has them in registers: they are not moved out of loops otherwise.
  */
 @inline
-export function exponential(x: v128): v128 {
-  const clamped = f32x4.pmin(f32x4.pmax(x, f32x4.splat(-87)), f32x4.splat(88));
-  const n = f32x4.nearest(f32x4.mul(clamped, f32x4.splat(log2e)));
-  const upper = f32x4.sub(clamped, f32x4.mul(n, f32x4.splat(ln2Upper)));
-  const r = f32x4.sub(upper, f32x4.mul(n, f32x4.splat(ln2Lower)));
-  let sum = f32x4.splat(<f32>(1.0 / 720.0));
-  sum = multiplyAdd(sum, r, f32x4.splat(<f32>(1.0 / 120.0)));
-  sum = multiplyAdd(sum, r, f32x4.splat(<f32>(1.0 / 24.0)));
-  sum = multiplyAdd(sum, r, f32x4.splat(<f32>(1.0 / 6.0)));
-  sum = multiplyAdd(sum, r, f32x4.splat(0.5));
-  sum = multiplyAdd(sum, r, f32x4.splat(1));
-  sum = multiplyAdd(sum, r, f32x4.splat(1));
-  const exponent = i32x4.add(truncate(n), i32x4.splat(127));
-  return f32x4.mul(sum, i32x4.shl(exponent, 23));
+export function powerOfTwo(
+  x: v128, least: v128, most: v128, bias: v128,
+  c6: v128, c5: v128, c4: v128, c3: v128, c2: v128, c1: v128, c0: v128,
+): v128 {
+  const clamped = f32x4.pmin(f32x4.pmax(x, least), most);
+  const n = f32x4.nearest(clamped);
+  const r = f32x4.sub(clamped, n);
+  let sum = multiplyAdd(c6, r, c5);
+  sum = multiplyAdd(sum, r, c4);
+  sum = multiplyAdd(sum, r, c3);
+  sum = multiplyAdd(sum, r, c2);
+  sum = multiplyAdd(sum, r, c1);
+  sum = multiplyAdd(sum, r, c0);
+  return f32x4.mul(sum, i32x4.shl(i32x4.add(truncate(n), bias), 23));
 }
+
+export const least: f32 = -126;
+export const most: f32 = 127;
+export const exponentBias: i32 = 127;
+/** (ln 2)ᵏ / k! */
+export const coefficient1: f32 = 0.6931471805599453;
+export const coefficient2: f32 = 0.24022650695910072;
+export const coefficient3: f32 = 0.05550410866482158;
+export const coefficient4: f32 = 0.009618129107628477;
+export const coefficient5: f32 = 0.0013333558146428443;
+export const coefficient6: f32 = 0.0001540353039338161;
 
 /** The four lanes added, always in the same order. */
 @inline
@@ -66,13 +75,18 @@ export function add(sum: usize, values: usize, count: i32): void {
 /** y [rows, columns] = silu(gate)·up, where a row of gateUp is gate [columns], then up [columns]. */
 export function swiglu(gateUp: usize, rows: i32, columns: i32, y: usize): void {
   const bytes = <usize>columns << 2;
-  const one = f32x4.splat(1);
+  const low = f32x4.splat(least), high = f32x4.splat(most), bias = i32x4.splat(exponentBias);
+  const c6 = f32x4.splat(coefficient6), c5 = f32x4.splat(coefficient5);
+  const c4 = f32x4.splat(coefficient4), c3 = f32x4.splat(coefficient3);
+  const c2 = f32x4.splat(coefficient2), c1 = f32x4.splat(coefficient1), c0 = f32x4.splat(1);
+  const factor = f32x4.splat(-log2e);
   for (let row = 0; row < rows; row++) {
     for (let i: usize = 0; i < bytes; i += 16) {
       const gate = v128.load(gateUp + i);
       const up = v128.load(gateUp + bytes + i);
-      const silu = f32x4.div(gate, f32x4.add(one, exponential(f32x4.neg(gate))));
-      v128.store(y + i, f32x4.mul(silu, up));
+      const x = f32x4.mul(gate, factor);
+      const power = powerOfTwo(x, low, high, bias, c6, c5, c4, c3, c2, c1, c0);
+      v128.store(y + i, f32x4.mul(f32x4.div(gate, f32x4.add(c0, power)), up));
     }
     gateUp += 2 * bytes;
     y += bytes;
@@ -116,13 +130,17 @@ export function largest(x: usize, count: i32): f32 {
   );
 }
 
-/** Σ exp((x − most)·inverseTemperature) over `count` values. */
-export function mass(x: usize, count: i32, most: f32, inverseTemperature: f32): f32 {
-  const center = f32x4.splat(most);
-  const factor = f32x4.splat(inverseTemperature);
+/** Σ exp((x − largest)·inverseTemperature) over `count` values. */
+export function mass(x: usize, count: i32, largest: f32, inverseTemperature: f32): f32 {
+  const center = f32x4.splat(largest), factor = f32x4.splat(inverseTemperature * log2e);
+  const low = f32x4.splat(least), high = f32x4.splat(most), bias = i32x4.splat(exponentBias);
+  const c6 = f32x4.splat(coefficient6), c5 = f32x4.splat(coefficient5);
+  const c4 = f32x4.splat(coefficient4), c3 = f32x4.splat(coefficient3);
+  const c2 = f32x4.splat(coefficient2), c1 = f32x4.splat(coefficient1), c0 = f32x4.splat(1);
   let sum = f32x4.splat(0);
   for (let end = x + (<usize>count << 2); x < end; x += 16) {
-    sum = f32x4.add(sum, exponential(f32x4.mul(f32x4.sub(v128.load(x), center), factor)));
+    const power = f32x4.mul(f32x4.sub(v128.load(x), center), factor);
+    sum = f32x4.add(sum, powerOfTwo(power, low, high, bias, c6, c5, c4, c3, c2, c1, c0));
   }
   return sumOfLanes(sum);
 }
