@@ -3,6 +3,7 @@ import { AxonClientError } from "../client/errors.ts";
 import { chat } from "./chat.ts";
 import { log } from "./log.ts";
 import { CommandError } from "./stage.ts";
+import { worker, workerHelp } from "./worker.ts";
 
 const help = `axon: chat with a model that no single process holds.
 
@@ -11,6 +12,8 @@ const help = `axon: chat with a model that no single process holds.
   axon log                 the events of the latest turn
   axon log <turn | conversation>
                            the events of a turn, or of all turns of a conversation
+  axon worker --rank N --leader HOST:PORT --model PATH
+                           lend this machine to a group that another one leads
 
 Options
   --url URL                where Axon is (default: AXON_URL, or what \`npm start\` runs)
@@ -34,6 +37,8 @@ const options = {
   temperature: { type: "string" },
   "max-tokens": { type: "string" },
   seed: { type: "string" },
+  rank: { type: "string" },
+  leader: { type: "string" },
   json: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
 } as const;
@@ -58,6 +63,10 @@ function numberOf(name: string, text: string | undefined): number | undefined {
 async function main(): Promise<number> {
   const { values, positionals } = parse();
   const [command, ...words] = positionals;
+  if (values.help && command === "worker") {
+    process.stdout.write(workerHelp);
+    return 0;
+  }
   if (values.help || command === undefined) {
     process.stdout.write(help);
     return values.help ? 0 : 2;
@@ -81,6 +90,8 @@ async function main(): Promise<number> {
     }
     case "log":
       return log({ url: values.url, stream: words[0], json: values.json });
+    case "worker":
+      return worker({ rank: values.rank, leader: values.leader, model: values.model });
     default:
       throw new CommandError(`There is no command "${command}". Try axon --help.`, { exitCode: 2 });
   }

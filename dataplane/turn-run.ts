@@ -181,6 +181,7 @@ async function* answerOf(
     emittedTokens: emitted.map(({ token }) => token),
     maxTokens: sampling.maxTokens,
     sampling: { minP: 0, repetitionPenalty: 1, ...sampling },
+    cacheScope: run.job.tenantId,
     signal: run.signal,
   });
   for await (const event of events) {

@@ -40,6 +40,11 @@ export function temporaryFolder(): string {
   return folder;
 }
 
+/** One that several tests use, who remove it themselves. */
+function keptFolder(): string {
+  return mkdtempSync(join(tmpdir(), "axon-engine-"));
+}
+
 function tinyWeights(config: TinyConfig, seed: number): TinyWeights {
   const weights: TinyWeights = new Map();
   let position = 0;
@@ -80,11 +85,15 @@ export interface TinyOptions {
   seed?: number;
   /** Weight files that the tensors are dealt out to. */
   files?: number;
+  /** Do not remove the folder with the test that wrote it. */
+  keep?: boolean;
 }
+
+export type TinyCheckpoint = ReturnType<typeof writeTinyCheckpoint>;
 
 /** Writes a checkpoint. `weights` are as a reader of its dtype sees them. */
 export function writeTinyCheckpoint(options: TinyOptions = {}) {
-  const folder = temporaryFolder();
+  const folder = options.keep ? keptFolder() : temporaryFolder();
   const config = { ...tinyConfig, ...options.config };
   const { dtype = "F32", seed = 1, files = 1 } = options;
   const weights = tinyWeights(config, seed);
@@ -108,7 +117,8 @@ export function writeTinyCheckpoint(options: TinyOptions = {}) {
     const index = JSON.stringify({ weight_map: weightMap });
     writeFileSync(join(folder, "model.safetensors.index.json"), index);
   }
-  return { folder, config, weights };
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  return { folder, config, weights, remove };
 }
 
 export function encodeSafetensors(tensors: ReadonlyMap<string, TinyTensor>): Buffer {
