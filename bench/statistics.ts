@@ -37,3 +37,10 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   const rule = `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`;
   return [line(head), rule, ...rows.map(line)].join("\n");
 }
+
+/** The middle value, or the mean of the middle two; NaN of none. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.slice(Math.ceil(sorted.length / 2) - 1, Math.floor(sorted.length / 2) + 1);
+  return middle.reduce((sum, value) => sum + value, 0) / middle.length;
+}
