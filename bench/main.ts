@@ -1,7 +1,8 @@
 import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
 import { connect } from "../client/client.ts";
 import { startEmbeddedEngine } from "../dataplane/engine/embedded.ts";
 import type { Engine } from "../dataplane/engine/engine.ts";
@@ -15,7 +16,15 @@ import { type Arrivals, type Latencies, latenciesOf, spread, table } from "./sta
  * through client, gateway, handlers, queue, leader, Redis and relay. Both run the same ranks on the
  * same machine, one after the other, in several rounds that take turns.
  */
-const modelDir = join(import.meta.dirname, "..", "models", "axon-guide");
+const bundled = join(import.meta.dirname, "..", "models", "axon-guide");
+const { values } = parseArgs({
+  options: { model: { type: "string", default: bundled }, help: { type: "boolean" } },
+});
+if (values.help) {
+  console.log("node bench/main.ts [--model PATH]: the stage beside its engine (models/axon-guide)");
+  process.exit(0);
+}
+const modelDir = resolve(values.model);
 const ranks = 2;
 const slots = 16;
 const maxTokens = 40;
@@ -141,7 +150,7 @@ async function measureEngine(chats: number): Promise<Latencies> {
   const tokenizer = await loadTokenizer(modelDir);
   const encode = (content: string) => tokenizer.encodeChat([{ role: "user", content }]);
   const engine = await startEmbeddedEngine({
-    ...{ modelDir, ranks, slots, tokensPerStep, transport: "tcp" },
+    ...{ modelDir, ranks, slots, tokensPerStep, transport: "threads" },
   });
   const ask = askEngine(engine, encode);
   await load(ask, 1);
@@ -155,7 +164,8 @@ async function measureStage(
   dataDir: string,
 ): Promise<Latencies & { readyMs: number; memory: string }> {
   const startedAt = performance.now();
-  const stage = await startStage({ dataDir, port: 0, ranks, env: { AXON_SLOTS: String(slots) } });
+  const env = { AXON_SLOTS: String(slots) };
+  const stage = await startStage({ dataDir, port: 0, ranks, modelDir, env });
   const readyMs = performance.now() - startedAt;
   await sleep(3_000);
   const idle = await memory(stage);
@@ -197,7 +207,8 @@ const head = [
   ...["chats", "seen by", "time to first token, ms (median / p99)"],
   ...["inter-token latency, ms (median / p99)", "tokens/s"],
 ];
-console.log(`${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, tp ${ranks}\n`);
+const machine = `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}`;
+console.log(`${basename(modelDir)} on ${machine}, tp ${ranks}\n`);
 console.log(`${table(head, rows)}\n`);
 const [first = 0, ...later] = ready;
 console.log(

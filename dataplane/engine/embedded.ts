@@ -7,11 +7,11 @@ import type {
   GenerateRequest,
   WeightFormat,
 } from "./engine.ts";
-import { EngineError, toEngineError } from "./engine-error.ts";
+import { EngineCounters } from "./engine-counters.ts";
+import { EngineError } from "./engine-error.ts";
 import { EventQueue } from "./event-queue.ts";
 import { RankGroup, type Transport } from "./rank-group.ts";
 import { checkRequest } from "./request-check.ts";
-import { Scheduler } from "./scheduler.ts";
 
 export interface EmbeddedEngineOptions {
   /** A checkpoint folder in the layout of Hugging Face. */
@@ -48,40 +48,42 @@ export interface EmbeddedEngineOptions {
 export async function startEmbeddedEngine(options: EmbeddedEngineOptions): Promise<Engine> {
   checkOptions(options);
   const { formingTimeoutMs, listen, ...given } = options;
-  const { group, description, pages } = await RankGroup.form({
+  const counters = new EngineCounters();
+  const { group, description } = await RankGroup.form({
     weights: "int8",
     epoch: 0,
     secret: randomBytes(32).toString("hex"),
     host: listen?.host ?? "127.0.0.1",
     port: listen?.port ?? 0,
     formingTimeoutMs: formingTimeoutMs ?? 60_000,
+    counters: counters.memory,
     ...given,
   });
-  const { slots, contextLength, eosTokens } = description;
-  const { tokensPerStep } = options;
-  const tokensPerSharedStep = Math.ceil(tokensPerStep * sharedShare);
-  const limits = { slots, tokensPerStep, tokensPerSharedStep, contextLength, pages, eosTokens };
-  return new EmbeddedEngine(group, description, new Scheduler(limits));
+  return new EmbeddedEngine(group, description, counters);
 }
 
-/** Of a step's tokens, the share that it may have while others decode: prompts make them wait. */
-const sharedShare = 1 / 4;
-
+/** The engine as its main thread has it: requests go to rank 0's loop, and events come back. */
 class EmbeddedEngine implements Engine {
   readonly #group: RankGroup;
   readonly #description: EngineDescription;
-  readonly #scheduler: Scheduler;
-  readonly #queues = new Set<EventQueue<EngineEvent>>();
+  readonly #counters: EngineCounters;
+  /** Requests that have not ended, by id. */
+  readonly #queues = new Map<number, EventQueue<EngineEvent>>();
   readonly #listeners: ((error: Error) => void)[] = [];
   #failure: EngineError | undefined;
-  #isPumping = false;
-  #steps = 0;
+  #lastId = 0;
 
-  constructor(group: RankGroup, description: EngineDescription, scheduler: Scheduler) {
+  constructor(group: RankGroup, description: EngineDescription, counters: EngineCounters) {
     this.#group = group;
     this.#description = description;
-    this.#scheduler = scheduler;
+    this.#counters = counters;
     group.onFailure((error) => this.#fail(error));
+    group.onEvents((events) => {
+      for (const { id, event } of events) {
+        this.#queues.get(id)?.push(event);
+        if (event.type === "finish") this.#queues.delete(id);
+      }
+    });
   }
 
   describe(): EngineDescription {
@@ -92,16 +94,20 @@ class EmbeddedEngine implements Engine {
     checkRequest(request, this.#description);
     if (this.#failure !== undefined) throw this.#failure;
     const queue = new EventQueue<EngineEvent>();
-    this.#queues.add(queue);
-    const sequence = this.#scheduler.add(request, (event) => queue.push(event));
+    this.#lastId += 1;
+    const id = this.#lastId;
+    this.#queues.set(id, queue);
+    const { signal, ...rest } = request;
+    this.#group.tell({ kind: "add", id, request: rest });
+    // What the loop says of it after this is not heard any more.
     const cancel = () => {
-      this.#scheduler.cancel(sequence);
-      void this.#pump();
+      if (!this.#queues.delete(id)) return;
+      this.#group.tell({ kind: "cancel", id });
+      queue.push({ type: "finish", reason: "cancelled" });
     };
-    request.signal.addEventListener("abort", cancel);
-    if (request.signal.aborted) cancel();
+    signal.addEventListener("abort", cancel);
+    if (signal.aborted) cancel();
     try {
-      void this.#pump();
       for (;;) {
         for (const event of await queue.take()) {
           yield event;
@@ -109,20 +115,22 @@ class EmbeddedEngine implements Engine {
         }
       }
     } finally {
-      request.signal.removeEventListener("abort", cancel);
-      this.#queues.delete(queue);
+      signal.removeEventListener("abort", cancel);
       cancel();
     }
   }
 
   health(): EngineHealth {
+    const { steps, runningTurns, ...cache } = this.#counters.read();
+    // The loop may not know yet of those that came or left just now.
+    const running = Math.min(runningTurns, this.#queues.size);
     return {
       state: this.#group.state,
-      runningTurns: this.#scheduler.runningCount,
-      waitingTurns: this.#scheduler.waitingCount,
+      runningTurns: running,
+      waitingTurns: this.#queues.size - running,
       ranks: this.#group.ranks,
-      steps: this.#steps,
-      cache: this.#scheduler.cache,
+      steps,
+      cache,
     };
   }
 
@@ -136,27 +144,6 @@ class EmbeddedEngine implements Engine {
     await this.#group.close();
   }
 
-  /** Runs steps as long as there is something to do. */
-  async #pump(): Promise<void> {
-    if (this.#isPumping) return;
-    this.#isPumping = true;
-    try {
-      // Requests that arrive together start together.
-      await Promise.resolve();
-      while (this.#failure === undefined) {
-        const step = this.#scheduler.schedule();
-        if (step === undefined) break;
-        const tokens = await this.#group.step(step.plan, step.draws);
-        this.#steps += 1;
-        this.#scheduler.postprocess(step, tokens);
-      }
-    } catch (error) {
-      this.#endTurns(toEngineError(error));
-    } finally {
-      this.#isPumping = false;
-    }
-  }
-
   #fail(error: EngineError): void {
     this.#endTurns(error);
     for (const listener of this.#listeners.splice(0)) listener(error);
@@ -164,7 +151,8 @@ class EmbeddedEngine implements Engine {
 
   #endTurns(error: EngineError): void {
     this.#failure ??= error;
-    for (const queue of this.#queues) queue.fail(this.#failure);
+    for (const queue of this.#queues.values()) queue.fail(this.#failure);
+    this.#queues.clear();
   }
 }
 

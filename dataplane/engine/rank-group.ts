@@ -3,8 +3,8 @@
  * processes or threads, all of them or none.
  *
  *   forming  threads and processes start, join and load. Exits: ready (all have), failed, closed.
- *   ready    runs steps. Exits: failed (any rank is lost), closed.
- *   failed   every rank is killed; steps throw the reason. Exit: closed. A new group is formed instead.
+ *   ready    answers requests. Exits: failed (any rank is lost), closed.
+ *   failed   every rank is killed; requests get the reason. Exit: closed. A new group is formed instead.
  *   closed   the ranks were told to end, and have. No exit.
  */
 
@@ -13,9 +13,7 @@ import { allocateSharedGroup, closeSharedGroup } from "./collectives/shared-memo
 import type { EngineDescription, EngineHealth } from "./engine.ts";
 import { EngineError } from "./engine-error.ts";
 import { type RankMember, startRankProcess, startRankThread } from "./rank-members.ts";
-import type { FromRankZero, RankZeroOptions, ToRankZero } from "./rank-messages.ts";
-import type { Draw } from "./sampler.ts";
-import type { StepPlan } from "./step-plan.ts";
+import type { FromRankZero, RankZeroOptions, RequestEvent, ToRankZero } from "./rank-messages.ts";
 
 /** How long ranks have to end by themselves when the group is closed. */
 const closeTimeoutMs = 1_000;
@@ -39,11 +37,11 @@ export class RankGroup {
   readonly #rankZero: Worker;
   /** In the order of ranks, rank 0 among them. */
   readonly #members: RankMember[] = [];
-  readonly #ready = Promise.withResolvers<{ description: EngineDescription; pages: number }>();
-  #stepping: PromiseWithResolvers<Int32Array> | undefined;
+  readonly #ready = Promise.withResolvers<EngineDescription>();
   #error: EngineError | undefined;
   #closing: Promise<void> | undefined;
   #onFailure: (error: EngineError) => void = () => {};
+  #onEvents: (events: RequestEvent[]) => void = () => {};
 
   private constructor(options: GroupOptions) {
     this.#options = options;
@@ -74,7 +72,7 @@ export class RankGroup {
       group.#fail(new EngineError("forming_failed", message));
     }, options.formingTimeoutMs);
     try {
-      return { group, ...(await group.#ready.promise) };
+      return { group, description: await group.#ready.promise };
     } catch (error) {
       await group.#kill();
       throw error;
@@ -98,12 +96,13 @@ export class RankGroup {
     if (this.#error !== undefined && this.#state === "failed") listener(this.#error);
   }
 
-  /** Runs one step; the tokens drawn come back, one for each draw. One step at a time. */
-  step(plan: StepPlan, draws: Draw[]): Promise<Int32Array> {
-    if (this.#error !== undefined) return Promise.reject(this.#error);
-    this.#stepping = Promise.withResolvers();
-    this.#tell({ kind: "step", plan, draws });
-    return this.#stepping.promise;
+  /** `listener` hears of what becomes of requests. */
+  onEvents(listener: (events: RequestEvent[]) => void): void {
+    this.#onEvents = listener;
+  }
+
+  tell(message: ToRankZero): void {
+    this.#rankZero.postMessage(message);
   }
 
   close(): Promise<void> {
@@ -116,7 +115,7 @@ export class RankGroup {
     this.#state = "closed";
     this.#end(new EngineError("closed", "The engine was closed."));
     if (wasReady) {
-      this.#tell({ kind: "close" });
+      this.tell({ kind: "close" });
       const timeout = Promise.withResolvers<void>();
       const timer = setTimeout(timeout.resolve, closeTimeoutMs);
       await Promise.race([this.#allEnded(), timeout.promise]);
@@ -125,19 +124,14 @@ export class RankGroup {
     await this.#kill();
   }
 
-  #tell(message: ToRankZero): void {
-    this.#rankZero.postMessage(message);
-  }
-
   #receive(message: FromRankZero): void {
     if (message.kind === "listening") {
       this.#startProcesses(message.port);
     } else if (message.kind === "ready") {
       if (this.#state === "forming") this.#state = "ready";
-      const { description, pages } = message;
-      this.#ready.resolve({ description, pages });
-    } else if (message.kind === "stepped") {
-      this.#stepping?.resolve(message.tokens);
+      this.#ready.resolve(message.description);
+    } else if (message.kind === "events") {
+      this.#onEvents(message.events);
     } else {
       this.#fail(new EngineError(message.code, message.message));
     }
@@ -165,7 +159,6 @@ export class RankGroup {
   #end(error: EngineError): void {
     this.#error = error;
     this.#ready.reject(error);
-    this.#stepping?.reject(error);
   }
 
   async #kill(): Promise<void> {

@@ -1,7 +1,5 @@
-import type { EngineDescription, WeightFormat } from "./engine.ts";
+import type { EngineDescription, EngineEvent, GenerateRequest, WeightFormat } from "./engine.ts";
 import type { EngineErrorCode } from "./engine-error.ts";
-import type { Draw } from "./sampler.ts";
-import type { StepPlan } from "./step-plan.ts";
 
 /** What rank 0's thread is started with. */
 export interface RankZeroOptions {
@@ -20,6 +18,8 @@ export interface RankZeroOptions {
   /** Where it listens for the other ranks, when they are processes; port 0 is any. */
   host: string;
   port: number;
+  /** Of `EngineCounters`. */
+  counters: SharedArrayBuffer;
   /** Shared with the other ranks, when they are threads; nobody listens then. */
   memory?: WebAssembly.Memory;
 }
@@ -32,11 +32,22 @@ export interface RankThreadOptions {
   memory: WebAssembly.Memory;
 }
 
-/** From the leader's main thread to rank 0. The next step is sent after the last one's answer. */
-export type ToRankZero = { kind: "step"; plan: StepPlan; draws: Draw[] } | { kind: "close" };
+/** A request as it travels between threads, where a signal cannot. */
+export type CoreRequest = Omit<GenerateRequest, "signal">;
+
+export interface RequestEvent {
+  id: number;
+  event: EngineEvent;
+}
+
+/** From the leader's main thread to rank 0. Ids are the main thread's. */
+export type ToRankZero =
+  | { kind: "add"; id: number; request: CoreRequest }
+  | { kind: "cancel"; id: number }
+  | { kind: "close" };
 
 export type FromRankZero =
   | { kind: "listening"; port: number }
-  | { kind: "ready"; pages: number; description: EngineDescription }
-  | { kind: "stepped"; tokens: Int32Array }
+  | { kind: "ready"; description: EngineDescription }
+  | { kind: "events"; events: RequestEvent[] }
   | { kind: "failed"; code: EngineErrorCode; message: string };

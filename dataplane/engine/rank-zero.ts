@@ -1,24 +1,25 @@
 /**
  * Rank 0, in a worker thread of the leader's process: the hub of the group, the first share of the
- * model, and the sampler. It runs the steps that the main thread sends, one at a time.
+ * model, and the engine's loop, which decides what runs in each step and draws the tokens.
  */
 
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { cachePages } from "./cache-size.ts";
-import { mergeCandidates } from "./candidates.ts";
 import { Checkpoint } from "./checkpoint/checkpoint.ts";
 import { type Collective, SoloCollective } from "./collectives/collective.ts";
 import { SharedMemoryCollective } from "./collectives/shared-memory.ts";
 import { listenForRanks, TcpHub } from "./collectives/tcp-hub.ts";
-import { EngineError, toEngineError } from "./engine-error.ts";
+import { DrawStep } from "./draw-step.ts";
+import { EngineCore } from "./engine-core.ts";
+import { EngineCounters } from "./engine-counters.ts";
+import { toEngineError } from "./engine-error.ts";
 import { shardModel } from "./model/shard.ts";
 import type { FromRankZero, RankZeroOptions, ToRankZero } from "./rank-messages.ts";
 import { encodeSetup, loadRank } from "./rank-setup.ts";
-import { type Draw, drawToken } from "./sampler.ts";
-import { encodeOrder, type RankOrder, type StepPlan } from "./step-plan.ts";
+import { Scheduler } from "./scheduler.ts";
 
-/** So many times as many candidates are asked for when a draw goes beyond them. */
-const moreCandidates = 16;
+/** Of a step's tokens, the share that it may have while others decode: prompts make them wait. */
+const sharedShare = 1 / 4;
 
 const options: RankZeroOptions = workerData;
 
@@ -41,71 +42,63 @@ async function formGroup(fingerprint: string): Promise<Collective> {
   return new TcpHub(await entrance.complete, fail);
 }
 
-/** Runs a step on all ranks and draws its tokens: [draws] token ids. */
-async function runStep(
-  { model, step }: Awaited<ReturnType<typeof loadRank>>,
+/** The loop's end is the thread's only when the group is closed; what goes wrong ends the group. */
+function startCore(
   collective: Collective,
-  plan: StepPlan,
-  draws: readonly Draw[],
-): Promise<Int32Array<ArrayBuffer>> {
-  const picks = plan.chunks.flatMap(({ pick }) => (pick === undefined ? [] : [pick]));
-  const { vocabularySize } = model.config;
-  const ask = async (order: RankOrder) => {
-    await collective.broadcast(encodeOrder(order));
-    return step.run(order);
-  };
-  const parts = await ask({ kind: "step", plan });
-  const tokens = new Int32Array(draws.length);
-  for (const [i, draw] of draws.entries()) {
-    const pick = picks[i];
-    let part = parts[i];
-    let count = pick?.count ?? 0;
-    for (;;) {
-      if (pick === undefined || part === undefined) {
-        throw new EngineError("internal", "A draw has no candidates.");
-      }
-      const candidates = mergeCandidates(part, vocabularySize, { ...pick, count });
-      const token = drawToken(candidates, draw);
-      if (token !== undefined) {
-        tokens[i] = token;
-        break;
-      }
-      count = Math.min(count * moreCandidates, vocabularySize);
-      [part] = await ask({ kind: "more", draw: i, count });
+  { model, step }: Awaited<ReturnType<typeof loadRank>>,
+  scheduler: Scheduler,
+): void {
+  const drawStep = new DrawStep(step, collective, model.config.vocabularySize);
+  const take = (message: ToRankZero) => {
+    if (message.kind === "add") core.add(message.id, message.request);
+    else if (message.kind === "cancel") core.cancel(message.id);
+    else {
+      collective.close();
+      parentPort?.close();
     }
-  }
-  return tokens;
+  };
+  const core = new EngineCore({
+    scheduler,
+    counters: new EngineCounters(options.counters),
+    runStep: (planned) => drawStep.run(planned),
+    // While threads wait for each other in shared memory, no event loop turns.
+    receive: () => {
+      while (parentPort !== null) {
+        const received: { message: ToRankZero } | undefined = receiveMessageOnPort(parentPort);
+        if (received === undefined) return;
+        take(received.message);
+      }
+    },
+    post: (events) => post({ kind: "events", events }),
+  });
+  parentPort?.on("message", (message: ToRankZero) => {
+    take(message);
+    core.run().catch(fail);
+  });
 }
 
 async function main(): Promise<void> {
   const checkpoint = await Checkpoint.open(options.modelDir);
   const { name, config, fingerprint, parameters } = checkpoint;
-  shardModel(config, 0, options.ranks);
+  const { ranks, slots, weights, tokensPerStep } = options;
+  shardModel(config, 0, ranks);
   const collective = await formGroup(fingerprint);
   const contextLength = Math.min(
     options.contextLength ?? config.contextLength,
     config.contextLength,
   );
   const pages = cachePages(config, { ...options, contextLength });
-  const setup = { weights: options.weights, rows: options.tokensPerStep, pages };
+  const setup = { weights, rows: tokensPerStep, pages };
   await collective.broadcast(encodeSetup(setup));
   const rank = await loadRank(checkpoint, collective, setup);
-  parentPort?.on("message", (message: ToRankZero) => {
-    if (message.kind === "close") {
-      collective.close();
-      parentPort?.close();
-    } else {
-      runStep(rank, collective, message.plan, message.draws).then(
-        (tokens) => post({ kind: "stepped", tokens }),
-        fail,
-      );
-    }
-  });
   const { architecture, vocabularySize, eosTokens } = config;
+  const tokensPerSharedStep = Math.ceil(tokensPerStep * sharedShare);
+  const budget = { tokensPerStep, tokensPerSharedStep };
+  const scheduler = new Scheduler({ ...budget, slots, contextLength, pages, eosTokens });
+  startCore(collective, rank, scheduler);
   const checkpointDescription = { model: name, fingerprint, parameters, architecture };
-  const { ranks, slots, weights } = options;
   const limits = { contextLength, vocabularySize, eosTokens, ranks, slots, weights };
-  post({ kind: "ready", pages, description: { ...checkpointDescription, ...limits } });
+  post({ kind: "ready", description: { ...checkpointDescription, ...limits } });
 }
 
 await main().catch(fail);

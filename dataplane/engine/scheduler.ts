@@ -17,9 +17,10 @@
  * wait.
  */
 
-import type { EngineEvent, FinishReason, GenerateRequest, Sampling } from "./engine.ts";
+import type { EngineEvent, FinishReason, Sampling } from "./engine.ts";
 import { pagePositions, pagesFor } from "./model/page-layout.ts";
 import { type HeldPage, PagePool } from "./page-pool.ts";
+import type { CoreRequest } from "./rank-messages.ts";
 import { type Draw, pickFor } from "./sampler.ts";
 import type { PlanChunk, StepPlan } from "./step-plan.ts";
 
@@ -90,7 +91,7 @@ export class Scheduler {
   }
 
   /** Takes a request in. `emit` gets its events; a finish may come at once. */
-  add(request: GenerateRequest, emit: (event: EngineEvent) => void): Sequence {
+  add(request: CoreRequest, emit: (event: EngineEvent) => void): Sequence {
     const { promptTokens, emittedTokens, maxTokens, sampling, cacheScope } = request;
     const sequence: Sequence = {
       state: "waiting",

@@ -12,12 +12,12 @@ import { instantiateAdd } from "../kernels/wasm-module.ts";
 import type { Collective } from "./collective.ts";
 
 /** Numbers that a rank's exchange area holds; longer operations go piece by piece. */
-const areaLength = 65_536;
+const areaLength = 16_384;
 /**
  * How long a rank looks at the barrier before it goes to sleep. Waking up takes longer than most
  * waits; but a rank whose core is taken by somebody else should not waste its own for long.
  */
-const spinMs = 0.25;
+const spinMs = 0.06;
 /** Looks at the barrier between two looks at the clock. */
 const spinsPerLook = 500;
 

@@ -117,7 +117,10 @@ export class Int8Matrix implements WeightMatrix {
     );
     const outputs = Math.ceil(this.outputs / panelOutputs) * panelOutputs;
     const target = outputs === this.outputs ? y : this.#scratch.products(rows * outputs);
-    this.#multiplyQuantized(quantized, scales, starts, rows, target.byteOffset, outputs);
+    const to = target.byteOffset;
+    const sizes = [this.#panels, outputs, this.#groups, quantized] as const;
+    if (rows === 1) exports.multiplyRow(...sizes, scales, starts, to);
+    else exports.multiplyRows(...sizes, rows, scales, starts, to);
     if (target === y) return;
     for (let row = 0; row < rows; row += 1) {
       y.set(target.subarray(row * outputs, row * outputs + this.outputs), row * this.outputs);
@@ -152,31 +155,5 @@ export class Int8Matrix implements WeightMatrix {
       widened.fill(0, row * width + this.inputs, (row + 1) * width);
     }
     return widened;
-  }
-
-  /** Three rows at a time, and one by one what is left. */
-  #multiplyQuantized(
-    x: number,
-    scales: number,
-    starts: number,
-    rows: number,
-    y: number,
-    outputs: number,
-  ): void {
-    const { multiplyRow, multiplyThreeRows } = this.#kernels.exports;
-    const xBytes = this.#groups * groupInputs;
-    const groupBytes = this.#groups * 4;
-    const yBytes = outputs * 4;
-    const sizes = [this.#panels, outputs, this.#groups] as const;
-    let row = 0;
-    for (; row + 3 <= rows; row += 3) {
-      const [scale, start] = [scales + row * groupBytes, starts + row * groupBytes];
-      const from = x + row * xBytes;
-      multiplyThreeRows(...sizes, from, xBytes, scale, start, groupBytes, y + row * yBytes, yBytes);
-    }
-    for (; row < rows; row += 1) {
-      const [scale, start] = [scales + row * groupBytes, starts + row * groupBytes];
-      multiplyRow(...sizes, x + row * xBytes, scale, start, y + row * yBytes);
-    }
   }
 }

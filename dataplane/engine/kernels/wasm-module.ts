@@ -12,7 +12,7 @@ type Kernel = (...args: number[]) => void;
 /** The functions of wasm/kernels.as.ts, which tells their arguments. Addresses are in bytes. */
 export interface KernelExports {
   multiplyRow: Kernel;
-  multiplyThreeRows: Kernel;
+  multiplyRows: Kernel;
   quantizeRows: Kernel;
   packPanel: Kernel;
   unpackOutput: Kernel;

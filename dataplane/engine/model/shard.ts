@@ -33,7 +33,7 @@ const vocabularyUnit = 16;
 /**
  * Query heads are dealt out evenly, and each rank holds the heads of keys and values that its own
  * query heads read: where there are fewer of those than ranks, or a border cuts through a group, a
- * head is replicated. What heads leave uneven is evened out by the MLP's columns.
+ * head is replicated. The MLP is split evenly for itself: ranks wait for each other between the two.
  * Throws EngineError "unsupported_model" when the model cannot be split over so many ranks.
  */
 export function shardModel(config: ModelConfig, rank: number, ranks: number): ModelShard {
@@ -61,24 +61,11 @@ function keyValueHeadsOf({ heads, keyValueHeads }: ModelConfig, [first, end]: Ra
   return [Math.floor(first / groupSize), Math.ceil(end / groupSize)];
 }
 
-/** Columns go, a unit at a time, to whichever rank has the fewest weights of a layer so far. */
-function mlpColumnsOf(config: ModelConfig, rank: number, ranks: number): Range {
-  const { mlpSize, headSize } = config;
-  // Whole groups of int8 weights where the model allows it.
+/** Even shares, in whole groups of int8 weights where the model allows it. */
+function mlpColumnsOf({ mlpSize }: ModelConfig, rank: number, ranks: number): Range {
   const unit = [32, 16, 8, 4].find((size) => mlpSize % size === 0 && mlpSize >= ranks * size) ?? 1;
-  const all = Array.from({ length: ranks }, (_, other) => headsOf(config, other, ranks));
-  const weights = all.map((own) => {
-    const keyValueHeads = lengthOf(keyValueHeadsOf(config, own));
-    return 2 * (lengthOf(own) + keyValueHeads) * headSize;
-  });
-  const columns = all.map(() => 0);
-  for (let given = 0; given < mlpSize; given += unit) {
-    const least = weights.indexOf(Math.min(...weights));
-    columns[least] = (columns[least] ?? 0) + unit;
-    weights[least] = (weights[least] ?? 0) + 3 * unit;
-  }
-  const first = columns.slice(0, rank).reduce((sum, count) => sum + count, 0);
-  return [first, first + (columns[rank] ?? 0)];
+  const border = (index: number) => Math.ceil((index * mlpSize) / unit / ranks) * unit;
+  return [border(rank), border(rank + 1)];
 }
 
 /** Heads of keys and values on all ranks together, those that are on two counted twice. */

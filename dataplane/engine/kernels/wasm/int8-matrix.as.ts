@@ -113,93 +113,200 @@ export function multiplyRow(
   }
 }
 
-/** y[0 … 16) += the products of a group, for one row. */
+/** y[0 … 8) += the products of a group, for one row. */
 @inline
-function addToRow(
-  y: usize, p0: v128, p1: v128, p2: v128, p3: v128, s0: v128, s1: v128, s2: v128, s3: v128,
-  inputScale: v128,
-): void {
+function addEight(y: usize, p0: v128, p1: v128, s0: v128, s1: v128, inputScale: v128): void {
   v128.store(y, addScaled(v128.load(y, 0), p0, s0, inputScale), 0);
   v128.store(y, addScaled(v128.load(y, 16), p1, s1, inputScale), 16);
-  v128.store(y, addScaled(v128.load(y, 32), p2, s2, inputScale), 32);
-  v128.store(y, addScaled(v128.load(y, 48), p3, s3, inputScale), 48);
 }
 
 /**
- * Three rows at a time, so that a weight is loaded once for all of them: 12 sums, 3 inputs and a
- * weight are all that 16 vector registers hold. For each row the same operations in the same order
- * as in `multiplyRow`, hence the same bits. Strides are in bytes, from row to row.
+ * Six rows times eight outputs of a panel, the first or the last ones. Weights are loaded once for six
+ * rows, and 12 sums, two vectors of weights and one of inputs are all that the registers hold. For each
+ * row the same operations in the same order as in `multiplyRow`, hence the same bits.
  *
  * It is unrolled, and written in the order in which it is to run: that is worth a third of its speed.
  */
-export function multiplyThreeRows(
-  weights: usize, outputs: i32, groups: i32, x: usize, xStride: usize,
-  scales: usize, starts: usize, groupStride: usize, y: usize, yStride: usize,
+function multiplySixByEight(
+  panel: usize, half: usize, groups: usize, a: usize, scales: usize, starts: usize, ya: usize,
+  yStride: usize,
 ): void {
-  let block = weights;
-  for (let output = 0; output < outputs; output += panelOutputs) {
-    const ya = y + (<usize>output << 2), yb = ya + yStride, yc = yb + yStride;
-    memory.fill(ya, 0, 64);
-    memory.fill(yb, 0, 64);
-    memory.fill(yc, 0, 64);
-    let xa = x, xb = x + xStride, xc = xb + xStride;
-    for (let group = 0; group < groups; group++) {
-      const start = starts + (<usize>group << 2);
-      let a0 = v128.load32_splat(start), a1 = a0, a2 = a0, a3 = a0;
-      let b0 = v128.load32_splat(start + groupStride), b1 = b0, b2 = b0, b3 = b0;
-      let c0 = v128.load32_splat(start + 2 * groupStride), c1 = c0, c2 = c0, c3 = c0;
-      let ia = v128.load32_splat(xa, 0), ib = v128.load32_splat(xb, 0), ic = v128.load32_splat(xc, 0);
-      let w = v128.load(block, 32); a0 = dotAdd(ia, w, a0); b0 = dotAdd(ib, w, b0); c0 = dotAdd(ic, w, c0);
-      w = v128.load(block, 48); a1 = dotAdd(ia, w, a1); b1 = dotAdd(ib, w, b1); c1 = dotAdd(ic, w, c1);
-      w = v128.load(block, 64); a2 = dotAdd(ia, w, a2); b2 = dotAdd(ib, w, b2); c2 = dotAdd(ic, w, c2);
-      w = v128.load(block, 80); a3 = dotAdd(ia, w, a3); b3 = dotAdd(ib, w, b3); c3 = dotAdd(ic, w, c3);
-      ia = v128.load32_splat(xa, 4); ib = v128.load32_splat(xb, 4); ic = v128.load32_splat(xc, 4);
-      w = v128.load(block, 96); a0 = dotAdd(ia, w, a0); b0 = dotAdd(ib, w, b0); c0 = dotAdd(ic, w, c0);
-      w = v128.load(block, 112); a1 = dotAdd(ia, w, a1); b1 = dotAdd(ib, w, b1); c1 = dotAdd(ic, w, c1);
-      w = v128.load(block, 128); a2 = dotAdd(ia, w, a2); b2 = dotAdd(ib, w, b2); c2 = dotAdd(ic, w, c2);
-      w = v128.load(block, 144); a3 = dotAdd(ia, w, a3); b3 = dotAdd(ib, w, b3); c3 = dotAdd(ic, w, c3);
-      ia = v128.load32_splat(xa, 8); ib = v128.load32_splat(xb, 8); ic = v128.load32_splat(xc, 8);
-      w = v128.load(block, 160); a0 = dotAdd(ia, w, a0); b0 = dotAdd(ib, w, b0); c0 = dotAdd(ic, w, c0);
-      w = v128.load(block, 176); a1 = dotAdd(ia, w, a1); b1 = dotAdd(ib, w, b1); c1 = dotAdd(ic, w, c1);
-      w = v128.load(block, 192); a2 = dotAdd(ia, w, a2); b2 = dotAdd(ib, w, b2); c2 = dotAdd(ic, w, c2);
-      w = v128.load(block, 208); a3 = dotAdd(ia, w, a3); b3 = dotAdd(ib, w, b3); c3 = dotAdd(ic, w, c3);
-      ia = v128.load32_splat(xa, 12); ib = v128.load32_splat(xb, 12); ic = v128.load32_splat(xc, 12);
-      w = v128.load(block, 224); a0 = dotAdd(ia, w, a0); b0 = dotAdd(ib, w, b0); c0 = dotAdd(ic, w, c0);
-      w = v128.load(block, 240); a1 = dotAdd(ia, w, a1); b1 = dotAdd(ib, w, b1); c1 = dotAdd(ic, w, c1);
-      w = v128.load(block, 256); a2 = dotAdd(ia, w, a2); b2 = dotAdd(ib, w, b2); c2 = dotAdd(ic, w, c2);
-      w = v128.load(block, 272); a3 = dotAdd(ia, w, a3); b3 = dotAdd(ib, w, b3); c3 = dotAdd(ic, w, c3);
-      ia = v128.load32_splat(xa, 16); ib = v128.load32_splat(xb, 16); ic = v128.load32_splat(xc, 16);
-      w = v128.load(block, 288); a0 = dotAdd(ia, w, a0); b0 = dotAdd(ib, w, b0); c0 = dotAdd(ic, w, c0);
-      w = v128.load(block, 304); a1 = dotAdd(ia, w, a1); b1 = dotAdd(ib, w, b1); c1 = dotAdd(ic, w, c1);
-      w = v128.load(block, 320); a2 = dotAdd(ia, w, a2); b2 = dotAdd(ib, w, b2); c2 = dotAdd(ic, w, c2);
-      w = v128.load(block, 336); a3 = dotAdd(ia, w, a3); b3 = dotAdd(ib, w, b3); c3 = dotAdd(ic, w, c3);
-      ia = v128.load32_splat(xa, 20); ib = v128.load32_splat(xb, 20); ic = v128.load32_splat(xc, 20);
-      w = v128.load(block, 352); a0 = dotAdd(ia, w, a0); b0 = dotAdd(ib, w, b0); c0 = dotAdd(ic, w, c0);
-      w = v128.load(block, 368); a1 = dotAdd(ia, w, a1); b1 = dotAdd(ib, w, b1); c1 = dotAdd(ic, w, c1);
-      w = v128.load(block, 384); a2 = dotAdd(ia, w, a2); b2 = dotAdd(ib, w, b2); c2 = dotAdd(ic, w, c2);
-      w = v128.load(block, 400); a3 = dotAdd(ia, w, a3); b3 = dotAdd(ib, w, b3); c3 = dotAdd(ic, w, c3);
-      ia = v128.load32_splat(xa, 24); ib = v128.load32_splat(xb, 24); ic = v128.load32_splat(xc, 24);
-      w = v128.load(block, 416); a0 = dotAdd(ia, w, a0); b0 = dotAdd(ib, w, b0); c0 = dotAdd(ic, w, c0);
-      w = v128.load(block, 432); a1 = dotAdd(ia, w, a1); b1 = dotAdd(ib, w, b1); c1 = dotAdd(ic, w, c1);
-      w = v128.load(block, 448); a2 = dotAdd(ia, w, a2); b2 = dotAdd(ib, w, b2); c2 = dotAdd(ic, w, c2);
-      w = v128.load(block, 464); a3 = dotAdd(ia, w, a3); b3 = dotAdd(ib, w, b3); c3 = dotAdd(ic, w, c3);
-      ia = v128.load32_splat(xa, 28); ib = v128.load32_splat(xb, 28); ic = v128.load32_splat(xc, 28);
-      w = v128.load(block, 480); a0 = dotAdd(ia, w, a0); b0 = dotAdd(ib, w, b0); c0 = dotAdd(ic, w, c0);
-      w = v128.load(block, 496); a1 = dotAdd(ia, w, a1); b1 = dotAdd(ib, w, b1); c1 = dotAdd(ic, w, c1);
-      w = v128.load(block, 512); a2 = dotAdd(ia, w, a2); b2 = dotAdd(ib, w, b2); c2 = dotAdd(ic, w, c2);
-      w = v128.load(block, 528); a3 = dotAdd(ia, w, a3); b3 = dotAdd(ib, w, b3); c3 = dotAdd(ic, w, c3);
-      const scales0 = v128.load(block, 0), scales1 = v128.load(block, 16);
-      const s0 = firstScales(scales0), s1 = lastScales(scales0);
-      const s2 = firstScales(scales1), s3 = lastScales(scales1);
-      const scale = scales + (<usize>group << 2);
-      addToRow(ya, a0, a1, a2, a3, s0, s1, s2, s3, v128.load32_splat(scale));
-      addToRow(yb, b0, b1, b2, b3, s0, s1, s2, s3, v128.load32_splat(scale + groupStride));
-      addToRow(yc, c0, c1, c2, c3, s0, s1, s2, s3, v128.load32_splat(scale + 2 * groupStride));
-      block += blockBytes;
-      xa += groupInputs;
-      xb += groupInputs;
-      xc += groupInputs;
+  const xBytes = groups * groupInputs, groupBytes = groups << 2;
+  let b = a + xBytes, c = b + xBytes, d = c + xBytes, e = d + xBytes, f = e + xBytes;
+  const yb = ya + yStride, yc = yb + yStride, yd = yc + yStride, ye = yd + yStride, yf = ye + yStride;
+  for (let row = 0, y = ya; row < 6; row++, y += yStride) memory.fill(y, 0, 32);
+  // The weights of the last eight outputs are 32 bytes behind those of the first, their scales 16.
+  let block = panel + half * 32;
+  for (let at: usize = 0; at < groupBytes; at += 4) {
+    let a0 = v128.load32_splat(starts + at), a1 = a0;
+    let b0 = v128.load32_splat(starts + 1 * groupBytes + at), b1 = b0;
+    let c0 = v128.load32_splat(starts + 2 * groupBytes + at), c1 = c0;
+    let d0 = v128.load32_splat(starts + 3 * groupBytes + at), d1 = d0;
+    let e0 = v128.load32_splat(starts + 4 * groupBytes + at), e1 = e0;
+    let f0 = v128.load32_splat(starts + 5 * groupBytes + at), f1 = f0;
+    let w0 = v128.load(block, 32), w1 = v128.load(block, 48);
+    let x = v128.load32_splat(a, 0); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1);
+    x = v128.load32_splat(b, 0); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1);
+    x = v128.load32_splat(c, 0); c0 = dotAdd(x, w0, c0); c1 = dotAdd(x, w1, c1);
+    x = v128.load32_splat(d, 0); d0 = dotAdd(x, w0, d0); d1 = dotAdd(x, w1, d1);
+    x = v128.load32_splat(e, 0); e0 = dotAdd(x, w0, e0); e1 = dotAdd(x, w1, e1);
+    x = v128.load32_splat(f, 0); f0 = dotAdd(x, w0, f0); f1 = dotAdd(x, w1, f1);
+    w0 = v128.load(block, 96); w1 = v128.load(block, 112);
+    x = v128.load32_splat(a, 4); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1);
+    x = v128.load32_splat(b, 4); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1);
+    x = v128.load32_splat(c, 4); c0 = dotAdd(x, w0, c0); c1 = dotAdd(x, w1, c1);
+    x = v128.load32_splat(d, 4); d0 = dotAdd(x, w0, d0); d1 = dotAdd(x, w1, d1);
+    x = v128.load32_splat(e, 4); e0 = dotAdd(x, w0, e0); e1 = dotAdd(x, w1, e1);
+    x = v128.load32_splat(f, 4); f0 = dotAdd(x, w0, f0); f1 = dotAdd(x, w1, f1);
+    w0 = v128.load(block, 160); w1 = v128.load(block, 176);
+    x = v128.load32_splat(a, 8); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1);
+    x = v128.load32_splat(b, 8); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1);
+    x = v128.load32_splat(c, 8); c0 = dotAdd(x, w0, c0); c1 = dotAdd(x, w1, c1);
+    x = v128.load32_splat(d, 8); d0 = dotAdd(x, w0, d0); d1 = dotAdd(x, w1, d1);
+    x = v128.load32_splat(e, 8); e0 = dotAdd(x, w0, e0); e1 = dotAdd(x, w1, e1);
+    x = v128.load32_splat(f, 8); f0 = dotAdd(x, w0, f0); f1 = dotAdd(x, w1, f1);
+    w0 = v128.load(block, 224); w1 = v128.load(block, 240);
+    x = v128.load32_splat(a, 12); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1);
+    x = v128.load32_splat(b, 12); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1);
+    x = v128.load32_splat(c, 12); c0 = dotAdd(x, w0, c0); c1 = dotAdd(x, w1, c1);
+    x = v128.load32_splat(d, 12); d0 = dotAdd(x, w0, d0); d1 = dotAdd(x, w1, d1);
+    x = v128.load32_splat(e, 12); e0 = dotAdd(x, w0, e0); e1 = dotAdd(x, w1, e1);
+    x = v128.load32_splat(f, 12); f0 = dotAdd(x, w0, f0); f1 = dotAdd(x, w1, f1);
+    w0 = v128.load(block, 288); w1 = v128.load(block, 304);
+    x = v128.load32_splat(a, 16); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1);
+    x = v128.load32_splat(b, 16); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1);
+    x = v128.load32_splat(c, 16); c0 = dotAdd(x, w0, c0); c1 = dotAdd(x, w1, c1);
+    x = v128.load32_splat(d, 16); d0 = dotAdd(x, w0, d0); d1 = dotAdd(x, w1, d1);
+    x = v128.load32_splat(e, 16); e0 = dotAdd(x, w0, e0); e1 = dotAdd(x, w1, e1);
+    x = v128.load32_splat(f, 16); f0 = dotAdd(x, w0, f0); f1 = dotAdd(x, w1, f1);
+    w0 = v128.load(block, 352); w1 = v128.load(block, 368);
+    x = v128.load32_splat(a, 20); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1);
+    x = v128.load32_splat(b, 20); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1);
+    x = v128.load32_splat(c, 20); c0 = dotAdd(x, w0, c0); c1 = dotAdd(x, w1, c1);
+    x = v128.load32_splat(d, 20); d0 = dotAdd(x, w0, d0); d1 = dotAdd(x, w1, d1);
+    x = v128.load32_splat(e, 20); e0 = dotAdd(x, w0, e0); e1 = dotAdd(x, w1, e1);
+    x = v128.load32_splat(f, 20); f0 = dotAdd(x, w0, f0); f1 = dotAdd(x, w1, f1);
+    w0 = v128.load(block, 416); w1 = v128.load(block, 432);
+    x = v128.load32_splat(a, 24); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1);
+    x = v128.load32_splat(b, 24); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1);
+    x = v128.load32_splat(c, 24); c0 = dotAdd(x, w0, c0); c1 = dotAdd(x, w1, c1);
+    x = v128.load32_splat(d, 24); d0 = dotAdd(x, w0, d0); d1 = dotAdd(x, w1, d1);
+    x = v128.load32_splat(e, 24); e0 = dotAdd(x, w0, e0); e1 = dotAdd(x, w1, e1);
+    x = v128.load32_splat(f, 24); f0 = dotAdd(x, w0, f0); f1 = dotAdd(x, w1, f1);
+    w0 = v128.load(block, 480); w1 = v128.load(block, 496);
+    x = v128.load32_splat(a, 28); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1);
+    x = v128.load32_splat(b, 28); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1);
+    x = v128.load32_splat(c, 28); c0 = dotAdd(x, w0, c0); c1 = dotAdd(x, w1, c1);
+    x = v128.load32_splat(d, 28); d0 = dotAdd(x, w0, d0); d1 = dotAdd(x, w1, d1);
+    x = v128.load32_splat(e, 28); e0 = dotAdd(x, w0, e0); e1 = dotAdd(x, w1, e1);
+    x = v128.load32_splat(f, 28); f0 = dotAdd(x, w0, f0); f1 = dotAdd(x, w1, f1);
+    const eightScales = v128.load(block - half * 16);
+    const s0 = firstScales(eightScales), s1 = lastScales(eightScales);
+    const scale = scales + at;
+    addEight(ya, a0, a1, s0, s1, v128.load32_splat(scale));
+    addEight(yb, b0, b1, s0, s1, v128.load32_splat(scale + groupBytes));
+    addEight(yc, c0, c1, s0, s1, v128.load32_splat(scale + 2 * groupBytes));
+    addEight(yd, d0, d1, s0, s1, v128.load32_splat(scale + 3 * groupBytes));
+    addEight(ye, e0, e1, s0, s1, v128.load32_splat(scale + 4 * groupBytes));
+    addEight(yf, f0, f1, s0, s1, v128.load32_splat(scale + 5 * groupBytes));
+    block += blockBytes;
+    a += groupInputs;
+    b += groupInputs;
+    c += groupInputs;
+    d += groupInputs;
+    e += groupInputs;
+    f += groupInputs;
+  }
+}
+
+/**
+ * Two rows times a panel: for what sixes leave over. The second row's distances from the first are 0
+ * when there is none.
+ */
+function multiplyTwoBySixteen(
+  panel: usize, groups: usize, a: usize, toB: usize, scales: usize, starts: usize,
+  groupBytes: usize, ya: usize, yb: usize,
+): void {
+  let b = a + toB;
+  const end = groups << 2;
+  for (let y = 0; y < 64; y += 16) {
+    v128.store(ya + y, f32x4.splat(0));
+    v128.store(yb + y, f32x4.splat(0));
+  }
+  let block = panel;
+  for (let at: usize = 0; at < end; at += 4) {
+    let a0 = v128.load32_splat(starts + at), a1 = a0, a2 = a0, a3 = a0;
+    let b0 = v128.load32_splat(starts + groupBytes + at), b1 = b0, b2 = b0, b3 = b0;
+    let w0 = v128.load(block, 32), w1 = v128.load(block, 48), w2 = v128.load(block, 64), w3 = v128.load(block, 80);
+    let x = v128.load32_splat(a, 0); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1); a2 = dotAdd(x, w2, a2); a3 = dotAdd(x, w3, a3);
+    x = v128.load32_splat(b, 0); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1); b2 = dotAdd(x, w2, b2); b3 = dotAdd(x, w3, b3);
+    w0 = v128.load(block, 96); w1 = v128.load(block, 112); w2 = v128.load(block, 128); w3 = v128.load(block, 144);
+    x = v128.load32_splat(a, 4); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1); a2 = dotAdd(x, w2, a2); a3 = dotAdd(x, w3, a3);
+    x = v128.load32_splat(b, 4); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1); b2 = dotAdd(x, w2, b2); b3 = dotAdd(x, w3, b3);
+    w0 = v128.load(block, 160); w1 = v128.load(block, 176); w2 = v128.load(block, 192); w3 = v128.load(block, 208);
+    x = v128.load32_splat(a, 8); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1); a2 = dotAdd(x, w2, a2); a3 = dotAdd(x, w3, a3);
+    x = v128.load32_splat(b, 8); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1); b2 = dotAdd(x, w2, b2); b3 = dotAdd(x, w3, b3);
+    w0 = v128.load(block, 224); w1 = v128.load(block, 240); w2 = v128.load(block, 256); w3 = v128.load(block, 272);
+    x = v128.load32_splat(a, 12); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1); a2 = dotAdd(x, w2, a2); a3 = dotAdd(x, w3, a3);
+    x = v128.load32_splat(b, 12); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1); b2 = dotAdd(x, w2, b2); b3 = dotAdd(x, w3, b3);
+    w0 = v128.load(block, 288); w1 = v128.load(block, 304); w2 = v128.load(block, 320); w3 = v128.load(block, 336);
+    x = v128.load32_splat(a, 16); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1); a2 = dotAdd(x, w2, a2); a3 = dotAdd(x, w3, a3);
+    x = v128.load32_splat(b, 16); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1); b2 = dotAdd(x, w2, b2); b3 = dotAdd(x, w3, b3);
+    w0 = v128.load(block, 352); w1 = v128.load(block, 368); w2 = v128.load(block, 384); w3 = v128.load(block, 400);
+    x = v128.load32_splat(a, 20); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1); a2 = dotAdd(x, w2, a2); a3 = dotAdd(x, w3, a3);
+    x = v128.load32_splat(b, 20); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1); b2 = dotAdd(x, w2, b2); b3 = dotAdd(x, w3, b3);
+    w0 = v128.load(block, 416); w1 = v128.load(block, 432); w2 = v128.load(block, 448); w3 = v128.load(block, 464);
+    x = v128.load32_splat(a, 24); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1); a2 = dotAdd(x, w2, a2); a3 = dotAdd(x, w3, a3);
+    x = v128.load32_splat(b, 24); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1); b2 = dotAdd(x, w2, b2); b3 = dotAdd(x, w3, b3);
+    w0 = v128.load(block, 480); w1 = v128.load(block, 496); w2 = v128.load(block, 512); w3 = v128.load(block, 528);
+    x = v128.load32_splat(a, 28); a0 = dotAdd(x, w0, a0); a1 = dotAdd(x, w1, a1); a2 = dotAdd(x, w2, a2); a3 = dotAdd(x, w3, a3);
+    x = v128.load32_splat(b, 28); b0 = dotAdd(x, w0, b0); b1 = dotAdd(x, w1, b1); b2 = dotAdd(x, w2, b2); b3 = dotAdd(x, w3, b3);
+    const scales0 = v128.load(block, 0), scales1 = v128.load(block, 16);
+    const s0 = firstScales(scales0), s1 = lastScales(scales0);
+    const s2 = firstScales(scales1), s3 = lastScales(scales1);
+    const scaleA = v128.load32_splat(scales + at);
+    const scaleB = v128.load32_splat(scales + groupBytes + at);
+    addEight(ya, a0, a1, s0, s1, scaleA);
+    addEight(ya + 32, a2, a3, s2, s3, scaleA);
+    if (toB != 0) {
+      addEight(yb, b0, b1, s0, s1, scaleB);
+      addEight(yb + 32, b2, b3, s2, s3, scaleB);
     }
+    block += blockBytes;
+    a += groupInputs;
+    b += groupInputs;
+  }
+}
+
+/**
+ * Rows times a matrix, for outputs in whole panels: y [rows, outputs] f32. x int8 [rows, 32·groups] comes
+ * with `scales` f32 [rows, groups] and `starts` i32 [rows, groups]. A panel is used for all rows while
+ * it is in the nearest cache.
+ */
+export function multiplyRows(
+  weights: usize, outputs: i32, groups: i32, x: usize, rows: i32, scales: usize, starts: usize,
+  y: usize,
+): void {
+  const xBytes = <usize>groups * groupInputs, groupBytes = <usize>groups << 2;
+  const yStride = <usize>outputs << 2;
+  const sixes = rows - rows % 6;
+  let panel = weights;
+  for (let output = 0; output < outputs; output += panelOutputs) {
+    const column = y + (<usize>output << 2);
+    for (let row = 0; row < sixes; row += 6) {
+      const from = x + <usize>row * xBytes, to = column + <usize>row * yStride;
+      const scale = scales + <usize>row * groupBytes, start = starts + <usize>row * groupBytes;
+      multiplySixByEight(panel, 0, groups, from, scale, start, to, yStride);
+      multiplySixByEight(panel, 1, groups, from, scale, start, to + 32, yStride);
+    }
+    for (let row = sixes; row < rows; row += 2) {
+      const from = x + <usize>row * xBytes, to = column + <usize>row * yStride;
+      const scale = scales + <usize>row * groupBytes, start = starts + <usize>row * groupBytes;
+      const hasTwo: usize = row + 1 < rows ? 1 : 0;
+      multiplyTwoBySixteen(panel, groups, from, hasTwo * xBytes, scale, start, hasTwo * groupBytes,
+        to, to + hasTwo * yStride);
+    }
+    panel += <usize>groups * blockBytes;
   }
 }
 
