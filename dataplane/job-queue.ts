@@ -6,7 +6,13 @@ import {
   SendMessageCommand,
   type SQSClient,
 } from "@aws-sdk/client-sqs";
-import { type Job, jobSchema, type Report, reportDeduplicationId } from "../events/jobs.ts";
+import {
+  type Job,
+  jobSchema,
+  messageBody,
+  type Report,
+  reportDeduplicationId,
+} from "../events/jobs.ts";
 
 /** One delivery of a job. Its receipt stands for it until the visibility timeout ends. */
 export interface Delivery {
@@ -104,7 +110,7 @@ export class SqsJobQueue implements JobQueue {
     await this.#sqs.send(
       new SendMessageCommand({
         QueueUrl: this.#urls.reportsQueueUrl,
-        MessageBody: JSON.stringify(report),
+        MessageBody: messageBody(report),
         MessageGroupId: report.turnId,
         MessageDeduplicationId: reportDeduplicationId(report),
       }),

@@ -7,6 +7,7 @@ import { EngineError } from "./engine/engine-error.ts";
 import { classify } from "./errors.ts";
 import type { JobQueue } from "./job-queue.ts";
 import { fitPrompt } from "./prompt.ts";
+import { AnswerText } from "./stop-strings.ts";
 import type { Claim, StreamToken, TokenStream } from "./token-stream.ts";
 import type { TokenWriter } from "./token-writer.ts";
 import type { ChatTokenizer } from "./tokenizer.ts";
@@ -19,7 +20,8 @@ import type { ChatTokenizer } from "./tokenizer.ts";
  *             → finished     the stream was sealed before: its report is sent once more.
  *   claimed   → generating   the prompt fits and the engine runs.
  *             → sealing      the prompt does not fit, or a cancel came first.
- *   generating→ sealing      the engine ended, a limit was reached, or the turn was cancelled.
+ *   generating→ sealing      the engine ended, a stop string or a limit was reached, or the turn was
+ *                            cancelled.
  *             → lost         an append or a renewal found a higher epoch: not one word more.
  *             → handedOver   we drain, or the engine has failed: the lease is given up.
  *   sealing   → finished     the end is in the stream and the report on its queue.
@@ -162,8 +164,8 @@ async function generate(
 }
 
 /**
- * The answer's new tokens with their text. Tokens that do not complete a character wait for the one
- * that does, so a stream never ends within a character, whoever goes on with it.
+ * The answer's new tokens with their text, and why there are no more. A token whose text is not known
+ * yet waits (stop-strings.ts says how long), and one that has no text waits for one that has.
  */
 async function* answerOf(
   deps: TurnDeps,
@@ -171,29 +173,41 @@ async function* answerOf(
   promptTokens: number[],
   emitted: readonly StreamToken[],
 ): AsyncGenerator<StreamToken, FinishReason> {
-  const { turnId, sampling } = run.job;
-  const detokenizer = deps.tokenizer.detokenizer();
-  for (const { token } of emitted) detokenizer.push(token);
+  const { turnId, tenantId } = run.job;
+  const { maxTokens, stop, ...sampling } = run.job.sampling;
+  const answer = new AnswerText(deps.tokenizer, stop);
+  for (const { token } of emitted) answer.push(token);
+  if (answer.ended) return "stop";
+  let said = textOf(emitted).length;
+  const sayMore = () => {
+    const text = answer.decided.slice(said);
+    said += text.length;
+    return text;
+  };
   const waiting: StreamToken[] = [];
   const events = deps.engine.generate({
-    id: turnId,
-    promptTokens,
+    ...{ id: turnId, promptTokens, maxTokens, sampling, cacheScope: tenantId, signal: run.signal },
     emittedTokens: emitted.map(({ token }) => token),
-    maxTokens: sampling.maxTokens,
-    sampling: { minP: 0, repetitionPenalty: 1, ...sampling },
-    cacheScope: run.job.tenantId,
-    signal: run.signal,
   });
   for await (const event of events) {
     if (event.type === "finish") {
+      // Only of this leader's work: the next one draws the waiting tokens again, and goes on.
+      if (run.stopReason === "handedOver" || run.stopReason === "lost") return event.reason;
+      answer.finish();
       const last = waiting.at(-1);
-      if (last !== undefined) last.text = detokenizer.flush();
+      if (last !== undefined) last.text += sayMore();
       yield* waiting;
-      return event.reason;
+      return answer.ended && event.reason !== "cancelled" ? "stop" : event.reason;
     }
-    const text = detokenizer.push(event.token);
-    waiting.push({ text, token: event.token });
-    if (text !== "") yield* waiting.splice(0);
+    answer.push(event.token);
+    waiting.push({ text: sayMore(), token: event.token });
+    if (answer.ended) {
+      yield* waiting;
+      return "stop";
+    }
+    const known = answer.holdsBack ? waiting.length - 1 : waiting.length;
+    const hasText = waiting.slice(0, known).some(({ text }) => text !== "");
+    if (hasText) yield* waiting.splice(0, known);
   }
   throw new EngineError("internal", `The engine left turn ${turnId} without an end.`);
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { type ErrorCode, errorCodes } from "./errors.ts";
 import { limits } from "./limits.ts";
-import { samplingSchema } from "./sampling.ts";
+import { requestedSamplingSchema } from "./sampling.ts";
 import { timingsSchema, usageSchema } from "./turn-events.ts";
 
 /**
@@ -29,7 +29,7 @@ export const chatFrameSchema = z.strictObject({
       params: { code: "prompt_too_long" },
     }),
   /** What is left out takes the model's default; without a seed one is drawn and recorded. */
-  sampling: samplingSchema.partial().optional(),
+  sampling: requestedSamplingSchema.optional(),
 });
 
 export const cancelFrameSchema = z.strictObject({
@@ -63,7 +63,8 @@ const acceptedFrameSchema = z.strictObject({
 /**
  * Tokens `from`…`to` of a turn's answer, joined. Sequence numbers count tokens from 1, without
  * gaps. A frame may come twice (a relay was replaced): a client skips what it has applied. Text is
- * never cut within a character: the token that completes one carries it.
+ * never cut within a character: the token that completes one carries it. Nor does it begin a stop
+ * string that may yet be completed: the token that decides carries it.
  */
 const tokensFrameSchema = z.strictObject({
   type: z.literal("tokens"),

@@ -27,6 +27,8 @@ export const jobSchema = z.strictObject({
   correlationId: z.string(),
 });
 export type Job = z.infer<typeof jobSchema>;
+/** A job as it is written: what its reader fills in by itself may be left out. */
+export type SentJob = z.input<typeof jobSchema>;
 
 const reportBase = {
   version: z.literal(1),
@@ -66,6 +68,17 @@ export const reportSchema = z.discriminatedUnion("type", [
   }),
 ]);
 export type Report = z.infer<typeof reportSchema>;
+
+/**
+ * A message as the body of its SQS message: JSON, in which characters stand as escapes that a queue may
+ * refuse to carry: U+FFFE and U+FFFF, and, with emulators of SQS, all beyond the basic plane.
+ */
+export function messageBody(message: unknown): string {
+  return JSON.stringify(message).replace(
+    /[\ud800-\udfff\ufffe\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16)}`,
+  );
+}
 
 /** FIFO deduplication: a leader says each thing of a turn once in an epoch. */
 export function reportDeduplicationId(report: Report): string {

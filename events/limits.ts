@@ -8,6 +8,11 @@ export const limits = {
   maxTokens: 4096,
   temperature: 2,
   topK: 1000,
+  repetitionPenalty: { least: 0.1, most: 10 },
+  /** Strings of one request that may end its answer. */
+  stopStrings: 4,
+  /** Characters (code points) of one of them. */
+  stopCharacters: 64,
   /** Characters of a conversation's title, cut from its first prompt. */
   titleCharacters: 80,
 } as const;

@@ -137,14 +137,17 @@ function requestTurn(
   names: { turnId: string; conversationId: string; correlationId: string; model: Model },
 ): TurnCommand {
   const { turnId, conversationId, correlationId, model } = names;
-  const { maxTokens, temperature, topK, topP, seed } = frame.sampling ?? {};
+  const given = frame.sampling ?? {};
   const defaults = model.sampling;
   const sampling: Sampling = {
-    maxTokens: maxTokens ?? defaults.maxTokens,
-    temperature: temperature ?? defaults.temperature,
-    topK: topK ?? defaults.topK,
-    topP: topP ?? defaults.topP,
-    seed: seed ?? randomInt(2 ** 32),
+    maxTokens: given.maxTokens ?? defaults.maxTokens,
+    temperature: given.temperature ?? defaults.temperature,
+    topK: given.topK ?? defaults.topK,
+    topP: given.topP ?? defaults.topP,
+    minP: given.minP ?? defaults.minP,
+    repetitionPenalty: given.repetitionPenalty ?? defaults.repetitionPenalty,
+    stop: given.stop ?? defaults.stop,
+    seed: given.seed ?? randomInt(2 ** 32),
   };
   return {
     type: "RequestTurn",

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { type ChatMessage, chatMessageSchema } from "../../events/jobs.ts";
+import { type ChatMessage, chatMessageSchema, messageBody } from "../../events/jobs.ts";
 import { contextKey } from "../../events/redis-keys.ts";
 import type { Deps } from "./deps.ts";
 import { isOutage } from "./failures.ts";
@@ -130,4 +130,4 @@ async function endedTurns({ database }: Deps, conversationId: string): Promise<K
   );
 }
 
-export const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value));
+export const jsonBytes = (value: unknown): number => Buffer.byteLength(messageBody(value));

@@ -1,7 +1,8 @@
 import { SendMessageCommand } from "@aws-sdk/client-sqs";
 import { AxonError } from "../../events/errors.ts";
-import type { ChatMessage, Job } from "../../events/jobs.ts";
+import { type ChatMessage, messageBody, type SentJob } from "../../events/jobs.ts";
 import { turnKey, turnSentKey } from "../../events/redis-keys.ts";
+import { sparseSampling } from "../../events/sampling.ts";
 import { isTerminal } from "../../events/turn.ts";
 import { contextAfter, contextBytes, jsonBytes } from "./context.ts";
 import type { Deps } from "./deps.ts";
@@ -28,12 +29,12 @@ export async function sendJob(
   }
   const job = jobOf(model, turn, exchanges);
   await deps.sqs.send(
-    new SendMessageCommand({ QueueUrl: model.queueUrl, MessageBody: JSON.stringify(job) }),
+    new SendMessageCommand({ QueueUrl: model.queueUrl, MessageBody: messageBody(job) }),
   );
   await deps.redis.set(turnSentKey(turn.turnId), "1", "EX", sentTtlSeconds);
 }
 
-function jobOf(model: Model, turn: RequestedTurn, exchanges: readonly ChatMessage[][]): Job {
+function jobOf(model: Model, turn: RequestedTurn, exchanges: readonly ChatMessage[][]): SentJob {
   const { turnId, tenantId, conversationId, revision, sampling, requestedAt, correlationId } = turn;
   const system: ChatMessage[] =
     model.systemPrompt === undefined ? [] : [{ role: "system", content: model.systemPrompt }];
@@ -48,7 +49,8 @@ function jobOf(model: Model, turn: RequestedTurn, exchanges: readonly ChatMessag
   }
   return {
     version: 1,
-    ...{ turnId, tenantId, conversationId, revision, sampling, requestedAt, correlationId },
+    ...{ turnId, tenantId, conversationId, revision, requestedAt, correlationId },
+    sampling: sparseSampling(sampling),
     messages: [...system, ...fitting.flat(), prompt],
   };
 }

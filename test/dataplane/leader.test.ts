@@ -15,6 +15,7 @@ import { readEntries, tokenStream } from "../../dataplane/token-stream.ts";
 import { TokenWriter } from "../../dataplane/token-writer.ts";
 import type { Job, Report } from "../../events/jobs.ts";
 import { turnKey, turnTokensKey } from "../../events/redis-keys.ts";
+import type { Sampling } from "../../events/sampling.ts";
 import { eventually } from "../support/eventually.ts";
 import { awsClientConfig, freshQueue, freshRedis } from "../support/parts.ts";
 import {
@@ -54,12 +55,12 @@ afterEach(async () => {
   sqs.destroy();
 });
 
-function startLeader(engine: SyntheticEngine, leaderId = "leader") {
+function startLeader(engine: SyntheticEngine, leaderId = "leader", tokenizer = wordsTokenizer) {
   const own = redis.duplicate({ maxRetriesPerRequest: null });
   const stream = tokenStream(own);
   const leader = new Leader({
     ...{ engine, stream, leaderId, groupId: `group-of-${leaderId}`, logger, now: Date.now },
-    tokenizer: wordsTokenizer,
+    tokenizer,
     queue: new SqsJobQueue(sqs, urls, () => {}),
     writer: new TokenWriter(stream, { now: Date.now, onError: () => {} }),
   });
@@ -71,11 +72,16 @@ function startLeader(engine: SyntheticEngine, leaderId = "leader") {
   return { leader, redis: own, done };
 }
 
+const sampling: Sampling = {
+  ...{ maxTokens: 100, temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 },
+  ...{ stop: [], seed: 1 },
+};
+
 function jobFor(turnId: string, overrides: Partial<Job> = {}): Job {
   return {
     ...{ version: 1, turnId, tenantId: "t", conversationId: "c", revision: "r" },
     messages: [{ role: "user", content: "count please" }],
-    sampling: { maxTokens: 100, temperature: 0, topK: 0, topP: 1, seed: 1 },
+    sampling,
     requestedAt: Date.now(),
     correlationId: "x",
     ...overrides,
@@ -178,6 +184,60 @@ describe("a job", () => {
     },
   );
 
+  test("with a stop string ends before it, and the engine is told to stop", async () => {
+    const turnId = randomUUID();
+    const engine = syntheticEngine({ tokens: 100, msPerToken: 2 });
+    startLeader(engine);
+    await send(jobFor(turnId, { sampling: { ...sampling, stop: ["99", " 12 1"] } }));
+    const text = syntheticText(11).trimEnd();
+    expect((await reportsOf(turnId)).at(-1)).toMatchObject({
+      ...{ type: "completed", finishReason: "stop", text },
+      usage: { completionTokens: 13 },
+    });
+    const { tokens, end } = await stored(turnId);
+    expect(tokens.map((token) => token.text).join("")).toBe(text);
+    expect(end).toMatchObject({ lastSeq: 13, finishReason: "stop" });
+    await eventually(() => engine.health().runningTurns === 0);
+  });
+
+  test("of the previous version, without the newer sampling values, runs as it always did", async () => {
+    const turnId = randomUUID();
+    const engine = syntheticEngine({ tokens: 3 });
+    startLeader(engine);
+    const { minP: _, repetitionPenalty: __, stop: ___, ...before } = sampling;
+    await send({ ...jobFor(turnId), sampling: before });
+    expect((await reportsOf(turnId)).at(-1)).toMatchObject({ text: syntheticText(3) });
+    expect(engine.requests[0]?.sampling).toMatchObject({ minP: 0, repetitionPenalty: 1 });
+  });
+
+  test("is reported whole, whatever characters the answer is made of", async () => {
+    const tokenizer = {
+      ...wordsTokenizer,
+      detokenizer: () => ({ push: () => "🚀\uffff漢 ", flush: () => "" }),
+    };
+    startLeader(syntheticEngine({ tokens: 2 }), "leader", tokenizer);
+    const turnId = randomUUID();
+    await send(jobFor(turnId));
+    expect((await reportsOf(turnId)).at(-1)).toMatchObject({ text: "🚀\uffff漢 🚀\uffff漢 " });
+  });
+
+  test("gives the engine the values that it names", async () => {
+    const engine = syntheticEngine({ tokens: 1 });
+    startLeader(engine);
+    const turnId = randomUUID();
+    const wild = {
+      temperature: 1.5,
+      topK: 9,
+      topP: 0.7,
+      minP: 0.1,
+      repetitionPenalty: 1.3,
+      seed: 5,
+    };
+    await send(jobFor(turnId, { sampling: { maxTokens: 7, stop: ["x"], ...wild } }));
+    await sealed(turnId);
+    expect(engine.requests[0]).toMatchObject({ maxTokens: 7, sampling: wild });
+  });
+
   test("whose prompt is too long for the model fails, and says what to do", async () => {
     const turnId = randomUUID();
     startLeader(syntheticEngine({ tokens: 5, contextLength: 50 }));
@@ -227,7 +287,7 @@ describe("a cancel", () => {
   test("that only Redis knows of is found with the next renewal", async () => {
     const turnId = randomUUID();
     startLeader(syntheticEngine({ tokens: 1_000, msPerToken: 20 }));
-    await send(jobFor(turnId, { sampling: { ...jobFor("").sampling, maxTokens: 1_000 } }));
+    await send(jobFor(turnId, { sampling: { ...sampling, maxTokens: 1_000 } }));
     await eventually(async () => (await stored(turnId)).tokens.length > 0);
     await redis.hset(turnKey(turnId), "cancel", "user");
     expect((await sealed(turnId)).end?.finishReason).toBe("cancelled");
@@ -276,7 +336,7 @@ describe("when something dies", () => {
   test("the turn is taken away while a leader runs it, that leader says no more", async () => {
     const turnId = randomUUID();
     const { leader } = startLeader(syntheticEngine({ tokens: 500, msPerToken: 10 }), "slow");
-    await send(jobFor(turnId, { sampling: { ...jobFor("").sampling, maxTokens: 500 } }));
+    await send(jobFor(turnId, { sampling: { ...sampling, maxTokens: 500 } }));
     await eventually(async () => (await stored(turnId)).tokens.length >= 2);
     await redis.hset(turnKey(turnId), "leaseUntilMs", 0);
     const claim = await tokenStream(redis).claim(turnId, {

@@ -14,7 +14,10 @@ const request = {
   model: "guide",
   revision: "guide-1",
   prompt: "Hello",
-  sampling: { maxTokens: 64, temperature: 0, topK: 0, topP: 1, seed: 7 },
+  sampling: {
+    ...{ maxTokens: 64, temperature: 0, topK: 0, topP: 1, seed: 7 },
+    ...{ minP: 0, repetitionPenalty: 1, stop: [] as string[] },
+  },
   priority: "interactive",
   correlationId: "x1",
 } as const;

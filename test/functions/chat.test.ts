@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { conversationStream, turnStream } from "../../events/event-log.ts";
 import type { ErrorFrame, ServerFrame } from "../../events/frames.ts";
 import { conversationIdFor, turnIdFor } from "../../events/ids.ts";
+import type { Job } from "../../events/jobs.ts";
 import { limits } from "../../events/limits.ts";
 import {
   connectionTurnsKey,
@@ -165,6 +166,43 @@ describe("an accepted prompt", () => {
     expect(new Set(seeds).size).toBe(2);
   });
 
+  test("gets the model's sampling where it named none, and its own where it did", async () => {
+    const own = { minP: 0, repetitionPenalty: 2, stop: ["🚀", '"\n'] };
+    const asked = newFrame({ sampling: own });
+    for (const frame of [newFrame(), asked]) await say(frame);
+    const jobs = (await stage.takeJobs()).map((job) => job.sampling);
+    expect(jobs).toHaveLength(2);
+    const model = { minP: 0.05, repetitionPenalty: 1.1, stop: ["\nUser:"] };
+    for (const values of [model, own]) {
+      expect(jobs).toContainEqual(expect.objectContaining({ ...values, topK: 10, topP: 0.9 }));
+    }
+    await projectAll();
+    const { rows } = await stage.deps.database.query("SELECT sampling FROM turns WHERE id = $1", [
+      turnIdFor("acme", asked.requestId),
+    ]);
+    expect(rows).toMatchObject([{ sampling: own }]);
+  });
+
+  test("is sent whole, whatever characters it is made of", async () => {
+    const prompt = "🚀 👩‍👩‍👧‍👦 \uffff\ufffe \u2028 \\ud83d 漢字";
+    await say(newFrame({ prompt }));
+    expect((await stage.takeJobs())[0]?.messages.at(-1)?.content).toBe(prompt);
+  });
+
+  test("is a job for the leaders of the version before, if it asks for nothing newer", async () => {
+    const bodies: string[] = [];
+    const { sqs } = stage.deps;
+    const send = sqs.send.bind(sqs);
+    Object.assign(sqs, {
+      send: ({ input }: { input: { MessageBody: string } }) => bodies.push(input.MessageBody),
+    });
+    const sampling = { minP: 0, repetitionPenalty: 1, stop: [] };
+    await say(newFrame({ sampling })).finally(() => Object.assign(sqs, { send }));
+    const [job] = bodies.map((body) => JSON.parse(body) as Job);
+    const known = ["maxTokens", "seed", "temperature", "topK", "topP"];
+    expect(Object.keys(job?.sampling ?? {}).sort()).toEqual(known);
+  });
+
   test("runs on the revision of the model that it names", async () => {
     const [reply] = await say(newFrame({ model: "other" }));
     expect(reply).toMatchObject({ type: "accepted", model: "other", revision: "other-1" });
@@ -205,6 +243,21 @@ describe("a refused frame leaves nothing behind", () => {
     ],
     ["with an unknown field", { ...fields, temperature: 1 }, { field: "temperature" }],
     ["with a wrong value inside", { ...fields, sampling: { topP: 0 } }, { field: "sampling.topP" }],
+    [
+      "with a stop string that is too long",
+      { ...fields, sampling: { stop: ["x", "y".repeat(limits.stopCharacters + 1)] } },
+      { field: "sampling.stop.1", message: "sampling.stop.1: must be at most 64 characters." },
+    ],
+    [
+      "with too many stop strings",
+      { ...fields, sampling: { stop: ["a", "b", "c", "d", "e"] } },
+      { field: "sampling.stop", message: expect.stringContaining("<=4") },
+    ],
+    [
+      "with a penalty out of bounds",
+      { ...fields, sampling: { repetitionPenalty: 0 } },
+      { field: "sampling.repetitionPenalty", message: expect.stringContaining(">=0.1") },
+    ],
     ["with an unknown field inside", { ...fields, sampling: { n: 1 } }, { field: "sampling.n" }],
     [
       "for an unknown model",

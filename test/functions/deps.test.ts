@@ -36,6 +36,18 @@ describe("the environment", () => {
     await closeDeps(deps);
   });
 
+  test("may describe models without the newer sampling values: they are neutral then", async () => {
+    const { minP: _, repetitionPenalty: __, stop: ___, ...before } = guide.sampling;
+    const described = models.map((model) => ({ ...model, sampling: before }));
+    const deps = depsFromEnvironment({
+      ...environment(),
+      AXON_MODELS: JSON.stringify(described),
+    });
+    const neutral = { minP: 0, repetitionPenalty: 1, stop: [] };
+    expect(deps.models.pick(undefined).sampling).toEqual({ ...before, ...neutral });
+    await closeDeps(deps);
+  });
+
   test.each([
     ["REDIS_URL", { REDIS_URL: "localhost" }],
     ["DATABASE_URL", { DATABASE_URL: undefined }],

@@ -56,7 +56,10 @@ export const guide: Omit<Model, "queueUrl"> = {
   default: true,
   contextTokens: 1_024,
   systemPrompt: "You are a guide.",
-  sampling: { maxTokens: 64, temperature: 0.5, topK: 10, topP: 0.9 },
+  sampling: {
+    ...{ maxTokens: 64, temperature: 0.5, topK: 10, topP: 0.9 },
+    ...{ minP: 0.05, repetitionPenalty: 1.1, stop: ["\nUser:"] },
+  },
 };
 
 /** API keys are named after the tenant that they belong to. */

@@ -217,6 +217,19 @@ describe("the command line", () => {
     expect(code).toBe(0);
   });
 
+  test("ends an answer where it is told to, and refuses what is out of bounds", async () => {
+    const greedy = ["--temperature", "0", "--min-p", "0.1", "--repetition-penalty", "1"];
+    const whole = await axon("chat", "What is a turn? 🚀", ...greedy);
+    expect(whole.code).toBe(0);
+    const text = whole.stdout.trimEnd();
+    const stop = text.slice(10, 14);
+    const cut = await axon("chat", "What is a turn? 🚀", ...greedy, "--stop", "§", "--stop", stop);
+    expect(cut).toMatchObject({ code: 0, stdout: `${text.slice(0, text.indexOf(stop))}\n` });
+    expect(await axon("chat", "x", "--min-p", "2")).toMatchObject({
+      ...{ code: 1, stderr: expect.stringMatching(/sampling\.minP: .*<=1/) },
+    });
+  });
+
   test("prints the events of a turn, for people and for programs", async () => {
     const reading = await read(client.chat({ prompt: "What is a decider?" }));
     await recorded(stage, reading);
