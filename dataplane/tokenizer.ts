@@ -1,9 +1,8 @@
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
-import { z } from "zod";
 import type { ChatMessage } from "../events/jobs.ts";
+import { TokenizerError } from "./tokenizer-error.ts";
+import { readTokenizerFiles } from "./tokenizer-files.ts";
 
 /** The model's tokenizer and chat template: messages in, token ids out, and token ids to text. */
 export interface ChatTokenizer {
@@ -20,51 +19,57 @@ interface Detokenizer {
   flush(): string;
 }
 
-const addedTokenSchema = z.looseObject({ id: z.int(), content: z.string(), special: z.boolean() });
-const tokenizerSchema = z.looseObject({ added_tokens: z.array(addedTokenSchema).default([]) });
-const namedTokenSchema = z
-  .union([z.string(), z.looseObject({ content: z.string() })])
-  .transform((token) => (typeof token === "string" ? token : token.content));
-const configSchema = z.looseObject({
-  chat_template: z.string(),
-  bos_token: namedTokenSchema.nullish(),
-  eos_token: namedTokenSchema.nullish(),
-});
-
 /**
- * Loads tokenizer.json and tokenizer_config.json of a Hugging Face model.
- * @throws Error naming the file, when one is missing or has no chat template.
+ * Loads the tokenizer and the chat template of a model: a folder in the layout of Hugging Face, a
+ * GGUF file, or a folder with one. Throws TokenizerError, or EngineError for a damaged GGUF file.
  */
-export async function loadTokenizer(modelDir: string): Promise<ChatTokenizer> {
-  const tokenizerJson = tokenizerSchema.parse(await readJson(modelDir, "tokenizer.json"));
-  const config = configSchema.parse(await readJson(modelDir, "tokenizer_config.json"));
-  const tokenizer = new Tokenizer(tokenizerJson, config);
-  const template = new Template(config.chat_template);
-  const special = tokenizerJson.added_tokens
-    .filter((token) => token.special)
-    .map((token) => token.content);
+export async function loadTokenizer(modelPath: string): Promise<ChatTokenizer> {
+  const files = await readTokenizerFiles(modelPath);
+  const { json, config } = files;
+  const tokenizer = checked(modelPath, () => new Tokenizer(json, config));
+  const template = chatTemplate(modelPath, config.chat_template);
+  const special = json.added_tokens.filter((token) => token.special).map((token) => token.content);
+  const render = (messages: readonly ChatMessage[]) =>
+    template.render({
+      messages: messages.map(({ role, content }) => ({ role, content: defuse(content, special) })),
+      add_generation_prompt: true,
+      bos_token: config.bos_token ?? "",
+      eos_token: config.eos_token ?? "",
+    });
   return {
     encodeChat(messages) {
-      const prompt = template.render({
-        messages: messages.map(({ role, content }) => ({
-          role,
-          content: defuse(content, special),
-        })),
-        add_generation_prompt: true,
-        bos_token: config.bos_token ?? "",
-        eos_token: config.eos_token ?? "",
-      });
-      return tokenizer.encode(prompt, { add_special_tokens: false }).ids;
+      const ids = checked(
+        modelPath,
+        () => tokenizer.encode(render(messages), { add_special_tokens: false }).ids,
+      );
+      if (!ids.every(Number.isSafeInteger)) {
+        const message = `The tokenizer of ${modelPath} has no token for a part of the prompt.`;
+        throw new TokenizerError("invalid_tokenizer", message);
+      }
+      const { beginId } = files;
+      return beginId === undefined || ids[0] === beginId ? ids : [beginId, ...ids];
     },
     detokenizer: () => incrementalDetokenizer(tokenizer),
   };
 }
 
-async function readJson(modelDir: string, file: string): Promise<unknown> {
+function chatTemplate(modelPath: string, source: string | null | undefined): Template {
+  if (typeof source === "string") return checked(modelPath, () => new Template(source));
+  throw new TokenizerError(
+    "no_chat_template",
+    `${modelPath} has no chat template, so it cannot be chatted with. Take the "instruct" or "chat" ` +
+      "variant of the model, or add its template as chat_template.jinja.",
+  );
+}
+
+/** What a library makes of a model's files. Throws TokenizerError when it fails. */
+function checked<T>(modelPath: string, make: () => T): T {
   try {
-    return JSON.parse(await readFile(join(modelDir, file), "utf8"));
+    return make();
   } catch (cause) {
-    throw new Error(`${join(modelDir, file)} cannot be read: is this a model's folder?`, { cause });
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const message = `The tokenizer of ${modelPath} cannot be used: ${why.slice(0, 200)}`;
+    throw new TokenizerError("invalid_tokenizer", message, { cause });
   }
 }
 
@@ -76,14 +81,21 @@ const wordJoiner = "\u2060";
 /**
  * Makes control tokens that a user typed into plain text, so that nobody can end their own message
  * and speak as the system: an invisible word joiner after the first character of each keeps the
- * tokenizer from finding it. No special token contains a word joiner, so none can appear anew.
+ * tokenizer from finding it. A token that cannot be broken up so (it is one character, or has a word
+ * joiner itself) is taken out, and first, for what is taken out may bring others together.
  */
 function defuse(content: string, specialTokens: readonly string[]): string {
-  for (const token of specialTokens) {
-    const broken = token.slice(0, 1) + wordJoiner + token.slice(1);
-    while (content.includes(token)) content = content.replaceAll(token, broken);
+  const isBreakable = (token: string) => [...token].length > 1 && !token.includes(wordJoiner);
+  let text = content;
+  for (const token of specialTokens.filter((other) => !isBreakable(other))) {
+    while (text.includes(token)) text = text.replaceAll(token, "");
   }
-  return content;
+  for (const token of specialTokens.filter(isBreakable)) {
+    const [first = "", ...rest] = token;
+    const broken = first + wordJoiner + rest.join("");
+    while (text.includes(token)) text = text.replaceAll(token, broken);
+  }
+  return text;
 }
 
 /**

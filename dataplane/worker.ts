@@ -23,7 +23,8 @@ node dataplane/worker.ts: the leader of a tensor-parallel group.
 
 It is configured by the environment:
   REDIS_URL                  where token streams are written
-  AXON_MODEL_DIR             folder of a Hugging Face checkpoint (Llama architecture)
+  AXON_MODEL_DIR             a Hugging Face folder (Llama architecture), a .gguf file, or a folder with
+                             one
   AXON_REVISION              the model revision that it serves
   AXON_JOBS_QUEUE_URL        the revision's queue
   AXON_JOBS_DEAD_QUEUE_URL   where jobs go that cannot be read

@@ -2,6 +2,9 @@ import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { z } from "zod";
+import { ggufConfig } from "../dataplane/engine/checkpoint/gguf-config.ts";
+import { readGgufHeader } from "../dataplane/engine/checkpoint/gguf-header.ts";
+import { resolveModelPath } from "../dataplane/engine/checkpoint/model-path.ts";
 import { StageError } from "./part.ts";
 
 /** A model of AXON_MODELS, as far as its folder tells. */
@@ -29,27 +32,23 @@ const generationSchema = z.looseObject({
 });
 
 /**
- * Describes the Hugging Face checkpoint in a folder. Its name is the folder's; its revision holds a
- * hash of what is in it, so that other weights are another revision.
+ * Describes a model: a Hugging Face checkpoint in a folder, a GGUF file, or a folder with one. Its name
+ * is that of the folder or file; its revision holds a hash of what is in it, so that other weights are
+ * another revision.
  * @throws StageError model_missing
  */
-export function describeModel(folder: string): StageModel {
+export function describeModel(path: string): StageModel {
   try {
-    const files = readdirSync(folder).sort();
-    const weights = files.filter((name) => name.endsWith(".safetensors"));
-    if (weights.length === 0) throw new Error("it holds no .safetensors file");
-    const config = configSchema.parse(readJson(folder, "config.json"));
-    const generation = generationSchema.parse(
-      files.includes("generation_config.json") ? readJson(folder, "generation_config.json") : {},
-    );
-    const name = basename(resolve(folder));
-    const contents = [...weights, ...files.filter((file) => /config\.json$|^tokenizer/.test(file))];
+    const found = resolveModelPath(path);
+    const { contents, contextTokens, generation } =
+      found.layout === "gguf" ? describeGguf(found.path) : describeFolder(found.path);
+    const name = basename(resolve(path)).replace(/\.gguf$/, "");
     return {
       model: name,
-      revision: `${queueSafe(name)}-${hashOf(contents.map((file) => join(folder, file)))}`,
-      contextTokens: config.max_position_embeddings,
+      revision: `${queueSafe(name)}-${hashOf(contents)}`,
+      contextTokens,
       sampling: {
-        maxTokens: Math.min(generation.max_new_tokens, config.max_position_embeddings),
+        maxTokens: Math.min(generation.max_new_tokens, contextTokens),
         temperature: generation.do_sample ? generation.temperature : 0,
         topK: generation.top_k,
         topP: generation.top_p,
@@ -59,11 +58,54 @@ export function describeModel(folder: string): StageModel {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new StageError(
       "model_missing",
-      `${resolve(folder)} is no model: ${why}. Name a folder with a Hugging Face checkpoint of the ` +
-        "Llama architecture (config.json, tokenizer.json, *.safetensors) with --model DIR.",
+      `${resolve(path)} is no model: ${why.replace(/\.$/, "")}. Name a folder with a Hugging Face ` +
+        "checkpoint of the Llama architecture (config.json, tokenizer.json, *.safetensors), or a " +
+        "GGUF file, with --model PATH.",
       cause,
     );
   }
+}
+
+interface ModelFacts {
+  /** Paths of the files that make the model. */
+  contents: string[];
+  contextTokens: number;
+  generation: z.infer<typeof generationSchema>;
+}
+
+function describeFolder(folder: string): ModelFacts {
+  const files = readdirSync(folder).sort();
+  const weights = files.filter((name) => name.endsWith(".safetensors"));
+  if (weights.length === 0) throw new Error("it holds no .safetensors file, and no .gguf file");
+  const config = configSchema.parse(readJson(folder, "config.json"));
+  const generation = generationSchema.parse(
+    files.includes("generation_config.json") ? readJson(folder, "generation_config.json") : {},
+  );
+  const names = [
+    ...weights,
+    ...files.filter((file) => /config\.json$|^tokenizer|^chat_template/.test(file)),
+  ];
+  return {
+    contents: names.map((name) => join(folder, name)),
+    contextTokens: config.max_position_embeddings,
+    generation,
+  };
+}
+
+function describeGguf(path: string): ModelFacts {
+  const { metadata } = readGgufHeader(path);
+  const { contextLength } = ggufConfig(metadata, { tiedEmbeddings: true });
+  // Written in f32, which is not exactly the number that was meant.
+  const rounded = (key: string) => {
+    const value = metadata.number(key);
+    return value === undefined ? undefined : Number(value.toPrecision(6));
+  };
+  const generation = generationSchema.parse({
+    temperature: rounded("general.sampling.temp"),
+    top_k: metadata.integer("general.sampling.top_k"),
+    top_p: rounded("general.sampling.top_p"),
+  });
+  return { contents: [path], contextTokens: contextLength, generation };
 }
 
 function readJson(folder: string, name: string): unknown {

@@ -7,19 +7,13 @@ import { ReferenceKernels } from "../../dataplane/engine/kernels/reference/refer
 import { WasmKernels } from "../../dataplane/engine/kernels/wasm-kernels.ts";
 import { PageLayout, pagePositions } from "../../dataplane/engine/model/page-layout.ts";
 import { uniformAt } from "../../dataplane/engine/philox.ts";
+import { relativeError } from "./accuracy.ts";
 import { temporaryFolder } from "./tiny-checkpoint.ts";
 
 const wasmFolder = resolve(import.meta.dirname, "../../dataplane/engine/kernels/wasm");
 
 function random(length: number, seed: number, scale = 1): Float32Array {
   return new Float32Array(length).map((_, i) => (2 * uniformAt(seed, i) - 1) * scale);
-}
-
-/** Root mean square of the difference, as a share of that of `expected`. */
-function relativeError(found: Float32Array, expected: Float32Array): number {
-  const squares = (values: Float32Array) => values.reduce((sum, value) => sum + value ** 2, 0);
-  const difference = found.map((value, i) => value - (expected[i] ?? 0));
-  return Math.sqrt(squares(difference) / squares(expected));
 }
 
 /** The values in memory that the kernels can work on. */

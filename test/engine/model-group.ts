@@ -22,9 +22,9 @@ export async function tcpGroup(ranks: number): Promise<Collective[]> {
 }
 
 /** Pages of keys and values of a test's model: many short sequences. */
-const testPages = 400;
+const testPages = 800;
 /** Pages of a sequence's slot: tests name sequences by number, and never share pages. */
-const pagesPerSlot = 20;
+const pagesPerSlot = 40;
 
 /** A chunk of the sequence in `slot`, whose pages are the slot's. */
 export function chunkOf(slot: number, start: number, tokens: readonly number[], draws: boolean) {

@@ -2,7 +2,8 @@ import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Checkpoint } from "../../dataplane/engine/checkpoint/checkpoint.ts";
-import { SafetensorsFile } from "../../dataplane/engine/checkpoint/safetensors.ts";
+import { openSafetensors } from "../../dataplane/engine/checkpoint/safetensors.ts";
+import type { TensorFile } from "../../dataplane/engine/checkpoint/tensor-file.ts";
 import {
   encodeSafetensors,
   temporaryFolder,
@@ -11,10 +12,10 @@ import {
   writeTinyCheckpoint,
 } from "./tiny-checkpoint.ts";
 
-async function open(bytes: Buffer): Promise<SafetensorsFile> {
+async function open(bytes: Buffer): Promise<TensorFile> {
   const path = join(temporaryFolder(), "model.safetensors");
   writeFileSync(path, bytes);
-  const file = await SafetensorsFile.open(path);
+  const file = await openSafetensors(path);
   onTestFinished(() => file.close());
   return file;
 }

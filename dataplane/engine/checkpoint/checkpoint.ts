@@ -1,18 +1,23 @@
-import { createHash, type Hash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { createHash } from "node:crypto";
+import { basename, resolve } from "node:path";
 import { EngineError } from "../engine-error.ts";
-import { type ModelConfig, parseModelConfig } from "./model-config.ts";
-import { type MatrixSlice, SafetensorsFile } from "./safetensors.ts";
+import { openGguf } from "./gguf.ts";
+import { closeAll, openHuggingFaceFolder } from "./huggingface-folder.ts";
+import type { ModelConfig } from "./model-config.ts";
+import { resolveModelPath } from "./model-path.ts";
+import type { MatrixSlice, TensorFile } from "./tensor-file.ts";
 
 /** Of each tensor, so many bytes go into the fingerprint: enough to tell a retrained model. */
 const fingerprintBytesPerTensor = 4096;
 
-/**
- * A folder in the layout of Hugging Face: config.json, perhaps generation_config.json, and the
- * weights in model.safetensors, or in several files that model.safetensors.index.json lists.
- */
+interface OpenedModel {
+  config: ModelConfig;
+  /** What describes the model beside its tensors. */
+  description: (string | Uint8Array)[];
+  fileOf: ReadonlyMap<string, TensorFile>;
+}
+
+/** A Llama model on disk, in either layout. Tensors have the names that Hugging Face gives them. */
 export class Checkpoint {
   readonly name: string;
   readonly config: ModelConfig;
@@ -20,42 +25,45 @@ export class Checkpoint {
   readonly fingerprint: string;
   /** Elements of all tensors together. */
   readonly parameters: number;
-  readonly #fileOf: ReadonlyMap<string, SafetensorsFile>;
+  readonly #fileOf: ReadonlyMap<string, TensorFile>;
 
-  private constructor(
-    name: string,
-    config: ModelConfig,
-    fingerprint: string,
-    fileOf: Map<string, SafetensorsFile>,
-  ) {
+  private constructor(name: string, model: OpenedModel, fingerprint: string) {
     this.name = name;
-    this.config = config;
+    this.config = model.config;
     this.fingerprint = fingerprint;
-    this.#fileOf = fileOf;
-    this.parameters = [...fileOf].reduce(
+    this.#fileOf = model.fileOf;
+    this.parameters = [...model.fileOf].reduce(
       (sum, [tensor, file]) => sum + (file.tensors.get(tensor)?.elements ?? 0),
       0,
     );
   }
 
-  /** Reads all but the weights. Throws EngineError "invalid_checkpoint" or "unsupported_model". */
-  static async open(folder: string): Promise<Checkpoint> {
-    const configText = await readText(join(folder, "config.json"));
-    const generationPath = join(folder, "generation_config.json");
-    const generationText = existsSync(generationPath) ? await readText(generationPath) : "{}";
-    const config = parseModelConfig(
-      parseJson("config.json", configText),
-      parseJson("generation_config.json", generationText),
-    );
-    const fileOf = await openWeights(folder);
-    const hash = createHash("sha256").update(configText).update(generationText);
-    await hashTensors(hash, fileOf);
-    return new Checkpoint(basename(resolve(folder)), config, hash.digest("hex"), fileOf);
+  /**
+   * Reads all but the weights of a folder in the layout of Hugging Face, of a GGUF file, or of a
+   * folder with one. Throws EngineError "invalid_checkpoint" or "unsupported_model".
+   */
+  static async open(path: string): Promise<Checkpoint> {
+    const model = await openModel(path);
+    try {
+      const name = basename(resolve(path)).replace(/\.gguf$/, "");
+      return new Checkpoint(name, model, await fingerprintOf(model));
+    } catch (error) {
+      await closeAll(model.fileOf.values());
+      throw error;
+    }
   }
 
-  /** A slice of the matrix `name`, whose whole shape is `shape`, as f32 [rows, columns]. */
-  async matrix(name: string, shape: readonly [number, number], slice: MatrixSlice) {
-    return this.#file(name).readMatrix(name, shape, slice);
+  /**
+   * A slice of the matrix `name`, whose whole shape is `shape`, as f32 [rows, columns]: the beginning
+   * of `into`, if it is given.
+   */
+  async matrix(
+    name: string,
+    shape: readonly [number, number],
+    slice: MatrixSlice,
+    into?: Float32Array<ArrayBuffer>,
+  ) {
+    return this.#file(name).readMatrix(name, shape, slice, into);
   }
 
   /** A whole vector as f32 [length]. */
@@ -65,10 +73,10 @@ export class Checkpoint {
   }
 
   async close(): Promise<void> {
-    await Promise.all([...new Set(this.#fileOf.values())].map((file) => file.close()));
+    await closeAll(this.#fileOf.values());
   }
 
-  #file(name: string): SafetensorsFile {
+  #file(name: string): TensorFile {
     const file = this.#fileOf.get(name);
     if (file !== undefined) return file;
     throw new EngineError(
@@ -78,64 +86,26 @@ export class Checkpoint {
   }
 }
 
-/** Which file has which tensor, all files opened. */
-async function openWeights(folder: string): Promise<Map<string, SafetensorsFile>> {
-  const indexPath = join(folder, "model.safetensors.index.json");
-  if (!existsSync(indexPath)) {
-    const file = await SafetensorsFile.open(join(folder, "model.safetensors"));
-    return new Map([...file.tensors.keys()].map((tensor) => [tensor, file]));
+async function openModel(path: string): Promise<OpenedModel> {
+  const model = resolveModelPath(path);
+  if (model.layout === "huggingface") {
+    const { config, texts, fileOf } = await openHuggingFaceFolder(model.path);
+    return { config, description: texts, fileOf };
   }
-  const index: { weight_map?: unknown } = Object(parseJson(indexPath, await readText(indexPath)));
-  const entries = Object.entries(Object(index.weight_map));
-  const files = new Map<string, SafetensorsFile>();
-  const fileOf = new Map<string, SafetensorsFile>();
-  try {
-    for (const [tensor, name] of entries) {
-      if (typeof name !== "string" || name !== basename(name)) {
-        throw new EngineError(
-          "invalid_checkpoint",
-          `${indexPath}: ${tensor} names no file beside it.`,
-        );
-      }
-      const file = files.get(name) ?? (await SafetensorsFile.open(join(folder, name)));
-      files.set(name, file);
-      if (!file.tensors.has(tensor)) {
-        throw new EngineError(
-          "invalid_checkpoint",
-          `${name} lacks ${tensor}, which the index promises.`,
-        );
-      }
-      fileOf.set(tensor, file);
-    }
-  } catch (error) {
-    await Promise.all([...files.values()].map((file) => file.close()));
-    throw error;
-  }
-  return fileOf;
+  const { config, file, header } = await openGguf(model.path);
+  const fileOf = new Map([...file.tensors.keys()].map((tensor) => [tensor, file]));
+  return { config, description: [header.bytes], fileOf };
 }
 
-async function hashTensors(hash: Hash, fileOf: Map<string, SafetensorsFile>): Promise<void> {
+async function fingerprintOf({ description, fileOf }: OpenedModel): Promise<string> {
+  const hash = createHash("sha256");
+  for (const part of description) hash.update(part);
   for (const name of [...fileOf.keys()].sort()) {
     const file = fileOf.get(name);
     const entry = file?.tensors.get(name);
     if (file === undefined || entry === undefined) continue;
-    hash.update(JSON.stringify([name, entry.dtype, entry.shape]));
+    hash.update(JSON.stringify([name, entry.format, entry.shape]));
     hash.update(await file.readStart(entry, fingerprintBytesPerTensor));
   }
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (cause) {
-    throw new EngineError("invalid_checkpoint", `${path} cannot be read.`, { cause });
-  }
-}
-
-function parseJson(name: string, text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new EngineError("invalid_checkpoint", `${name} is no JSON.`, { cause });
-  }
+  return hash.digest("hex");
 }

@@ -29,9 +29,14 @@ export interface RotaryConfig {
     highFrequencyFactor: number;
     originalContextLength: number;
   };
+  /** The same adaptation as GGUF files have it: divisors of the frequencies, [headSize / 2]. */
+  frequencyFactors?: readonly number[];
 }
 
 type JsonObject = Record<string, unknown>;
+
+/** Positions and token ids are 32 bits wide. */
+const largestSize = 2 ** 31 - 1;
 
 /**
  * Reads a config.json and, where there is one, a generation_config.json (both parsed JSON).
@@ -42,30 +47,51 @@ export function parseModelConfig(json: unknown, generationJson?: unknown): Model
   refuseUnsupported(config);
   const hiddenSize = positiveInteger(config, "hidden_size");
   const heads = positiveInteger(config, "num_attention_heads");
-  const keyValueHeads = positiveInteger(config, "num_key_value_heads", heads);
-  if (heads % keyValueHeads !== 0) {
-    throw invalid(
-      `num_attention_heads (${heads}) is no multiple of num_key_value_heads (${keyValueHeads})`,
-    );
-  }
-  const headSize = positiveInteger(config, "head_dim", hiddenSize / heads);
-  if (headSize % 2 !== 0) throw invalid(`head_dim (${headSize}) has to be even`);
-  const vocabularySize = positiveInteger(config, "vocab_size");
-  return {
+  return checkedConfig({
     architecture: "LlamaForCausalLM",
-    vocabularySize,
+    vocabularySize: positiveInteger(config, "vocab_size"),
     hiddenSize,
     layers: positiveInteger(config, "num_hidden_layers"),
     heads,
-    keyValueHeads,
-    headSize,
+    keyValueHeads: positiveInteger(config, "num_key_value_heads", heads),
+    headSize: positiveInteger(config, "head_dim", hiddenSize / heads),
     mlpSize: positiveInteger(config, "intermediate_size"),
     contextLength: positiveInteger(config, "max_position_embeddings", 2048),
     normEpsilon: positiveNumber(config, "rms_norm_eps", 1e-6),
     rope: rotaryConfig(config),
     tiedEmbeddings: config["tie_word_embeddings"] === true,
-    eosTokens: eosTokens(config, generationJson, vocabularySize),
+    eosTokens: eosTokens(config, generationJson),
+  });
+}
+
+/**
+ * What the dimensions of any Llama model have to keep, by the names of config.json. Returns `config`.
+ * Throws EngineError "invalid_checkpoint".
+ */
+export function checkedConfig(config: ModelConfig): ModelConfig {
+  const { heads, keyValueHeads, headSize, vocabularySize, eosTokens } = config;
+  const sizes = {
+    vocab_size: vocabularySize,
+    hidden_size: config.hiddenSize,
+    num_hidden_layers: config.layers,
+    num_attention_heads: heads,
+    num_key_value_heads: keyValueHeads,
+    head_dim: headSize,
+    intermediate_size: config.mlpSize,
+    max_position_embeddings: config.contextLength,
   };
+  for (const field of Object.keys(sizes)) positiveInteger(sizes, field);
+  positiveNumber({ rms_norm_eps: config.normEpsilon }, "rms_norm_eps");
+  positiveNumber({ rope_theta: config.rope.theta }, "rope_theta");
+  if (heads % keyValueHeads !== 0) {
+    throw invalid(
+      `num_attention_heads (${heads}) is no multiple of num_key_value_heads (${keyValueHeads})`,
+    );
+  }
+  if (headSize % 2 !== 0) throw invalid(`head_dim (${headSize}) has to be even`);
+  const stray = eosTokens.find((token) => !(token >= 0 && token < vocabularySize));
+  if (stray !== undefined) throw invalid(`eos_token_id has ${stray}, which is no token id`);
+  return config;
 }
 
 function refuseUnsupported(config: JsonObject): void {
@@ -103,13 +129,13 @@ function rotaryConfig(config: JsonObject): RotaryConfig {
 }
 
 /** What ends an answer: the generation config decides, if it says anything. */
-function eosTokens(config: JsonObject, generationJson: unknown, vocabularySize: number): number[] {
+function eosTokens(config: JsonObject, generationJson: unknown): number[] {
   const generation = asObject(generationJson ?? {}, "generation_config.json");
   const found = generation["eos_token_id"] ?? config["eos_token_id"] ?? [];
   const tokens: unknown[] = Array.isArray(found) ? found : [found];
   return tokens.map((token) => {
-    if (isInteger(token) && token >= 0 && token < vocabularySize) return token;
-    throw invalid(`eos_token_id has ${JSON.stringify(token)}, which is no token id`);
+    if (isInteger(token)) return token;
+    throw invalid(`eos_token_id has ${shown(token)}, which is no token id`);
   });
 }
 
@@ -126,21 +152,34 @@ function isInteger(value: unknown): value is number {
 
 function positiveInteger(config: JsonObject, field: string, fallback?: number): number {
   const value = config[field] ?? fallback;
-  if (isInteger(value) && value > 0) return value;
-  throw invalid(`${field} has to be an integer above 0, and is ${JSON.stringify(value)}`);
+  if (isInteger(value) && value > 0 && value <= largestSize) return value;
+  const limits = `from 1 to ${largestSize}`;
+  throw invalid(`${field} has to be an integer ${limits}, and is ${shown(value)}`);
 }
 
 function positiveNumber(config: JsonObject, field: string, fallback?: number): number {
   const value = config[field] ?? fallback;
   if (typeof value === "number" && Number.isFinite(value) && value > 0) return value;
-  throw invalid(`${field} has to be a number above 0, and is ${JSON.stringify(value)}`);
+  throw invalid(`${field} has to be a number above 0, and is ${shown(value)}`);
+}
+
+/** A value for a message: short, whatever a file had in its place. */
+function shown(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.slice(0, 4).map(scalarShown).join(", ")}]`;
+  return scalarShown(value);
+}
+
+function scalarShown(value: unknown): string {
+  if (typeof value === "object" && value !== null) return "an object";
+  return String(JSON.stringify(value)).slice(0, 80);
 }
 
 function invalid(message: string): EngineError {
   return new EngineError("invalid_checkpoint", `The model's configuration: ${message}.`);
 }
 
-function unsupported(field: string, found: unknown, supported: string): EngineError {
-  const message = `The model's ${field} is ${JSON.stringify(found)}; supported is ${supported}.`;
+/** Why a model that is otherwise sound does not run here. */
+export function unsupported(field: string, found: unknown, supported: string): EngineError {
+  const message = `The model's ${field} is ${shown(found)}; supported is ${supported}.`;
   return new EngineError("unsupported_model", message);
 }

@@ -5,8 +5,8 @@ import type { KernelModule } from "./wasm-module.ts";
 const panelOutputs = 16;
 const groupInputs = 32;
 const blockBytes = 544;
-/** Rows are read from the checkpoint in pieces of about so many floats. */
-const pieceLength = 1 << 20;
+/** Rows are read from the checkpoint in pieces of so many floats, if a row is not longer. */
+export const pieceLength = 1 << 18;
 
 /** Activations as int8, and where a product goes whose rows are no whole panels. */
 export interface Int8Scratch {
@@ -75,16 +75,23 @@ export class Int8Matrix implements WeightMatrix {
     this.#scratch = scratch;
   }
 
-  /** Reads and quantizes the weights, a piece at a time. `panel` is [16, inputs in whole groups]. */
-  async load(parts: readonly MatrixPart[], panel: Float32Array): Promise<void> {
+  /**
+   * Reads and quantizes the weights, a piece at a time. `panel` is [16, inputs in whole groups]; `piece`
+   * has room for a row or more.
+   */
+  async load(
+    parts: readonly MatrixPart[],
+    panel: Float32Array,
+    piece: Float32Array<ArrayBuffer>,
+  ): Promise<void> {
     const width = this.#groups * groupInputs;
-    const rowsAtOnce = Math.max(1, Math.floor(pieceLength / this.inputs));
+    const rowsAtOnce = Math.floor(piece.length / this.inputs);
     let output = 0;
     panel.fill(0);
     for (const part of parts) {
       for (let first = 0; first < part.outputs; first += rowsAtOnce) {
         const end = Math.min(first + rowsAtOnce, part.outputs);
-        const rows = await part.read(first, end);
+        const rows = await part.read(first, end, piece);
         for (let row = 0; row < end - first; row += 1) {
           const weights = rows.subarray(row * this.inputs, (row + 1) * this.inputs);
           panel.set(weights, (output % panelOutputs) * width);

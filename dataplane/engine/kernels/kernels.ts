@@ -35,8 +35,8 @@ export interface Kernels {
 /** Some outputs of a matrix, in the order in which they are stacked. */
 export interface MatrixPart {
   outputs: number;
-  /** Outputs first … end of this part: [end − first, inputs] f32. */
-  read(first: number, end: number): Promise<Float32Array>;
+  /** Outputs first … end of this part, [end − first, inputs] f32: the beginning of `into`, if given. */
+  read(first: number, end: number, into?: Float32Array<ArrayBuffer>): Promise<Float32Array>;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { EngineError } from "../engine-error.ts";
 import type { PageLayout } from "../model/page-layout.ts";
-import { createScratch, Int8Matrix, type Int8Scratch } from "./int8-matrix.ts";
+import { createScratch, Int8Matrix, type Int8Scratch, pieceLength } from "./int8-matrix.ts";
 import type { Kernels, MatrixPart, PagedAttention, RotaryAngles, WeightMatrix } from "./kernels.ts";
 import { WasmAttention } from "./wasm-attention.ts";
 import { WasmMemory } from "./wasm-memory.ts";
@@ -15,6 +15,9 @@ export class WasmKernels implements Kernels {
   readonly #module: KernelModule;
   readonly #scratch: Int8Scratch;
   #panel: Float32Array = new Float32Array(); // [16, inputs in whole groups] f32, for loading
+
+  /** What matrices are read through. */
+  #piece: Float32Array<ArrayBuffer> = new Float32Array();
 
   /**
    * `build` forces one of the two builds.
@@ -38,7 +41,8 @@ export class WasmKernels implements Kernels {
     const matrix = new Int8Matrix(outputs, inputs, this.#memory, this.#module, this.#scratch);
     const length = 16 * Math.ceil(inputs / 32) * 32;
     if (this.#panel.length < length) this.#panel = this.#memory.floats(length);
-    await matrix.load(parts, this.#panel.subarray(0, length));
+    if (this.#piece.length < inputs) this.#piece = new Float32Array(Math.max(pieceLength, inputs));
+    await matrix.load(parts, this.#panel.subarray(0, length), this.#piece);
     return matrix;
   }
 

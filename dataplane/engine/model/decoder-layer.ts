@@ -96,18 +96,18 @@ export async function loadLayer(
   const pathOf = (name: string) => `model.layers.${index}.${name}.weight`;
   const outputsOf = (name: string, outputs: number, own: Range): MatrixPart => ({
     outputs: lengthOf(own),
-    read: (first, end) => {
+    read: (first, end, into) => {
       const rows = [own[0] + first, own[0] + end] as const;
       const slice = { rows, columns: [0, hiddenSize] } as const;
-      return checkpoint.matrix(pathOf(name), [outputs, hiddenSize], slice);
+      return checkpoint.matrix(pathOf(name), [outputs, hiddenSize], slice, into);
     },
   });
   const column = async (...parts: MatrixPart[]) =>
     new ColumnParallelLinear(await kernels.loadMatrix(parts, hiddenSize));
   const row = async (name: string, inputs: number, own: Range) => {
-    const read = (first: number, end: number) => {
+    const read: MatrixPart["read"] = (first, end, into) => {
       const slice = { rows: [first, end], columns: own } as const;
-      return checkpoint.matrix(pathOf(name), [hiddenSize, inputs], slice);
+      return checkpoint.matrix(pathOf(name), [hiddenSize, inputs], slice, into);
     };
     const matrix = await kernels.loadMatrix([{ outputs: hiddenSize, read }], lengthOf(own));
     return new RowParallelLinear(matrix, collective);

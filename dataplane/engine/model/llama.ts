@@ -1,7 +1,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../checkpoint/model-config.ts";
 import type { Collective } from "../collectives/collective.ts";
-import type { Kernels, PagedAttention } from "../kernels/kernels.ts";
+import type { Kernels, MatrixPart, PagedAttention } from "../kernels/kernels.ts";
 import type { StepPlan } from "../step-plan.ts";
 import { type Activations, allocateActivations } from "./activations.ts";
 import { type DecoderLayer, loadLayer } from "./decoder-layer.ts";
@@ -68,10 +68,10 @@ export class LlamaModel {
     const { hiddenSize, vocabularySize } = config;
     const shard = shardModel(config, collective.rank, collective.size);
     const tokenMatrix = (name: string) => {
-      const read = (first: number, end: number) => {
+      const read: MatrixPart["read"] = (first, end, into) => {
         const rows = [shard.vocabulary[0] + first, shard.vocabulary[0] + end] as const;
         const slice = { rows, columns: [0, hiddenSize] } as const;
-        return checkpoint.matrix(name, [vocabularySize, hiddenSize], slice);
+        return checkpoint.matrix(name, [vocabularySize, hiddenSize], slice, into);
       };
       return kernels.loadMatrix([{ outputs: lengthOf(shard.vocabulary), read }], hiddenSize);
     };

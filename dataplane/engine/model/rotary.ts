@@ -10,7 +10,10 @@ import type { Kernels, RotaryAngles } from "../kernels/kernels.ts";
 export function rotaryFrequencies(config: ModelConfig): Float64Array {
   const half = config.headSize / 2;
   const frequencies = new Float64Array(half).map((_, i) => config.rope.theta ** (-i / half));
-  const { llama3 } = config.rope;
+  const { llama3, frequencyFactors } = config.rope;
+  if (frequencyFactors !== undefined) {
+    return frequencies.map((frequency, i) => frequency / (frequencyFactors[i] as number));
+  }
   if (llama3 === undefined) return frequencies;
   return frequencies.map((frequency) => scaleLlama3(frequency, llama3));
 }

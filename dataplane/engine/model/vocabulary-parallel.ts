@@ -1,7 +1,6 @@
 import type { Collective } from "../collectives/collective.ts";
 import type { Kernels, WeightMatrix } from "../kernels/kernels.ts";
-import type { Range } from "./shard.ts";
-import { lengthOf } from "./shard.ts";
+import { lengthOf, type Range } from "./shard.ts";
 
 /** Each rank has the rows of its token ids, and contributes zeros for the others. */
 export class VocabularyParallelEmbedding {
@@ -44,7 +43,6 @@ export class VocabularyParallelHead {
   /** x [rows, hidden] → for each row the logits of this rank's tokens. They hold until the next call. */
   forward(x: Float32Array, rows: number): Float32Array[] {
     const width = lengthOf(this.#vocabulary);
-    // Each row begins where vectors are read at once.
     const length = rows * width;
     if (this.#logits.length < length) this.#logits = this.#kernels.allocate(length);
     this.#weights.multiply(x, rows, this.#logits);
