@@ -14,15 +14,22 @@ const help = `axon: chat with a model that no single process holds.
                            the events of a turn, or of all turns of a conversation
   axon worker --rank N --leader HOST:PORT --model PATH
                            lend this machine to a group that another one leads
+  axon models pull | list | rm
+                           get models for \`npm start -- --model\`, and see which there are
 
 Options
   --url URL                where Axon is (default: AXON_URL, or what \`npm start\` runs)
   --conversation ID        chat: go on with a conversation
   --model NAME             chat: which model to ask
   --temperature N          chat: 0 is greedy
+  --top-p P                chat: only the likeliest tokens that add up to P
+  --min-p P                chat: only tokens at least P times as probable as the likeliest
+  --repetition-penalty N   chat: above 1 makes words that were there before less likely
+  --stop TEXT              chat: the answer ends before this text; up to 4 times
   --max-tokens N           chat: the longest answer
   --seed N                 chat: the same seed gives the same answer
   --json                   chat: updates, log: events, as one JSON object a line
+  --name NAME, --yes       models: axon models --help explains them
   -h, --help               this text
 
 The key is taken from AXON_KEY; a local stage gives out its own.
@@ -35,10 +42,16 @@ const options = {
   conversation: { type: "string" },
   model: { type: "string" },
   temperature: { type: "string" },
+  "top-p": { type: "string" },
+  "min-p": { type: "string" },
+  "repetition-penalty": { type: "string" },
+  stop: { type: "string", multiple: true },
   "max-tokens": { type: "string" },
   seed: { type: "string" },
   rank: { type: "string" },
   leader: { type: "string" },
+  name: { type: "string" },
+  yes: { type: "boolean", short: "y", default: false },
   json: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
 } as const;
@@ -60,6 +73,17 @@ function numberOf(name: string, text: string | undefined): number | undefined {
   return value;
 }
 
+/** Loaded only when it is asked for: it brings the engine's readers along. */
+async function modelsCommand(
+  words: readonly string[],
+  { help, name, yes, json }: { help: boolean; name?: string; yes: boolean; json: boolean },
+): Promise<number> {
+  const { models, modelsHelp } = await import("./models.ts");
+  if (!help) return models({ words, name, yes, json });
+  process.stdout.write(modelsHelp);
+  return 0;
+}
+
 async function main(): Promise<number> {
   const { values, positionals } = parse();
   const [command, ...words] = positionals;
@@ -67,6 +91,7 @@ async function main(): Promise<number> {
     process.stdout.write(workerHelp);
     return 0;
   }
+  if (command === "models") return modelsCommand(words, values);
   if (values.help || command === undefined) {
     process.stdout.write(help);
     return values.help ? 0 : 2;
@@ -75,6 +100,10 @@ async function main(): Promise<number> {
     case "chat": {
       const sampling = {
         temperature: numberOf("temperature", values.temperature),
+        topP: numberOf("top-p", values["top-p"]),
+        minP: numberOf("min-p", values["min-p"]),
+        repetitionPenalty: numberOf("repetition-penalty", values["repetition-penalty"]),
+        stop: values.stop,
         maxTokens: numberOf("max-tokens", values["max-tokens"]),
         seed: numberOf("seed", values.seed),
       };

@@ -2,6 +2,7 @@ import { enableCompileCache } from "node:module";
 import { relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { killRecorded } from "./data-folder.ts";
+import { findModel } from "./model-store/find-model.ts";
 import { StageError } from "./part.ts";
 import { compileCacheDir } from "./paths.ts";
 import type { StagePart } from "./roster.ts";
@@ -11,7 +12,8 @@ const help = `
 npm start -- [options]: the whole of Axon on this machine, and a page to chat with it.
 
   --data DIR    where data and logs are kept (default .axon)
-  --model DIR   a Hugging Face checkpoint of the Llama architecture (default models/axon-guide)
+  --model M     a folder or .gguf file with a Llama model, or one of those that
+                \`npx axon models list\` shows (default axon-guide)
   --tp N        ranks that the weights are split over (default 2)
   --help        this text
 
@@ -50,7 +52,7 @@ function readOptions(): StageOptions | undefined {
       port,
       ranks: Number(values.tp),
       host: process.env["AXON_HOST"] ?? "127.0.0.1",
-      ...(values.model !== undefined && { modelDir: values.model }),
+      ...(values.model !== undefined && { modelDir: findModel(values.model) }),
       note: (line) => console.log(`! ${line}`),
     };
   } catch (cause) {

@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 
 /** What goes wrong with requests for a file, the next first; without one all is well. */
-export type HubFault =
+type HubFault =
   | { status: number; retryAfter?: string }
   /** The connection is cut when so many bytes of the answer are sent. */
   | { cutAfter: number }
@@ -22,7 +22,7 @@ export type HubFault =
   /** The length of the answer is another than announced. */
   | { extra: number };
 
-export interface HubRequest {
+interface HubRequest {
   server: "hub" | "content";
   /** Path and query. */
   url: string;
