@@ -172,7 +172,11 @@ test("a port in use is named, with the way out, and nothing is left behind", asy
 });
 
 test.each([
-  ["a model that is not there", ["--model", "/nowhere"], /\/nowhere is no model/],
+  [
+    "a model that is not there",
+    ["--model", "/nowhere"],
+    /"\/nowhere" is no folder.*axon models pull/,
+  ],
   ["a wrong option", ["--tp", "none"], /use 1, 2, 3/],
 ])("%s is refused before anything starts", async (_, args, reason) => {
   const stage = launch(await folder(), { args });
