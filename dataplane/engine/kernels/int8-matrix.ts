@@ -12,7 +12,7 @@ export const pieceLength = 1 << 18;
 export interface Int8Scratch {
   /** [rows, inputs] f32, for rows that have to be widened to whole groups. */
   widened(length: number): Float32Array;
-  /** [rows, inputs] int8 */
+  /** [rows, inputs] of one or two bytes */
   quantized(bytes: number): number;
   /** [rows, groups] f32 */
   scales(length: number): number;
@@ -107,10 +107,10 @@ export class Int8Matrix implements WeightMatrix {
   }
 
   multiply(x: Float32Array, rows: number, y: Float32Array): void {
-    const { exports, weightOffset } = this.#kernels;
+    const { exports, weightOffset, activationBytes } = this.#kernels;
     const width = this.#groups * groupInputs;
     const source = width === this.inputs ? x : this.#widen(x, rows, width);
-    const quantized = this.#scratch.quantized(rows * width);
+    const quantized = this.#scratch.quantized(rows * width * activationBytes);
     const scales = this.#scratch.scales(rows * this.#groups);
     const starts = this.#scratch.starts(rows * this.#groups);
     exports.quantizeRows(

@@ -20,7 +20,7 @@ export class WasmKernels implements Kernels {
   #piece: Float32Array<ArrayBuffer> = new Float32Array();
 
   /**
-   * `build` forces one of the two builds.
+   * `build` forces one of the builds.
    * Throws EngineError "unsupported_machine" where there is no SIMD.
    */
   constructor(build?: KernelBuild) {

@@ -1,6 +1,9 @@
 /**
- * The compiled kernels of wasm/, and which of their two builds this machine runs: the one with
- * relaxed SIMD where its dot instruction adds exactly, else the one of plain SIMD.
+ * The compiled kernels of wasm/, and which of their builds this machine runs:
+ *
+ *   "relaxed"  where the dot instruction of relaxed SIMD adds four products of any bytes exactly
+ *   "pairs"    where it adds them in pairs, into 16 bits, which is exact for activations of 7 bits
+ *   "exact"    where there is no relaxed SIMD
  */
 
 import { readFileSync } from "node:fs";
@@ -29,25 +32,37 @@ export interface KernelExports {
 
 export interface KernelModule {
   exports: KernelExports;
-  build: "relaxed" | "exact";
+  build: "relaxed" | "pairs" | "exact";
   /** What is added to stored weights, so that the dot instruction reads them rightly. */
   weightOffset: 0 | 128;
+  /** What a quantized activation takes: a number, or its magnitude and its sign. */
+  activationBytes: 1 | 2;
 }
 
 export type KernelBuild = KernelModule["build"];
 
-/** Throws EngineError "unsupported_machine" when WebAssembly has no SIMD here. */
+const files = {
+  relaxed: "kernels.wasm",
+  pairs: "kernels-pairs.wasm",
+  exact: "kernels-exact.wasm",
+} as const satisfies Record<KernelBuild, string>;
+
+const fastestFirst = ["relaxed", "pairs", "exact"] as const;
+
+/**
+ * The fastest build, or the one that is asked for. Throws EngineError "unsupported_machine" when it
+ * cannot run here.
+ */
 export function instantiateKernels(memory: WasmMemory, build?: KernelBuild): KernelModule {
-  if (build !== "exact") {
-    const exports = instantiate("kernels.wasm", memory.memory);
-    const weightOffset = exports && probeOffset(exports, memory);
-    if (exports !== undefined && weightOffset !== undefined) {
-      return { exports, build: "relaxed", weightOffset };
-    }
+  const builds = build === undefined ? fastestFirst : [build];
+  for (const candidate of builds) {
+    const exports = instantiate(files[candidate], memory.memory);
+    if (exports === undefined) continue;
+    const weightOffset = candidate === "relaxed" ? probeOffset(exports, memory) : 0;
+    if (weightOffset === undefined) continue;
+    const activationBytes = candidate === "pairs" ? 2 : 1;
+    return { exports, build: candidate, weightOffset, activationBytes };
   }
-  const exports =
-    build === "relaxed" ? undefined : instantiate("kernels-exact.wasm", memory.memory);
-  if (exports !== undefined) return { exports, build: "exact", weightOffset: 0 };
   throw new EngineError(
     "unsupported_machine",
     "This machine's WebAssembly lacks the vector instructions that int8 weights need; use f32.",
@@ -59,7 +74,7 @@ export function instantiateKernels(memory: WasmMemory, build?: KernelBuild): Ker
  * WebAssembly has no SIMD.
  */
 export function instantiateAdd(memory: WebAssembly.Memory): KernelExports["add"] | undefined {
-  return instantiate("kernels-exact.wasm", memory)?.add;
+  return instantiate(files.exact, memory)?.add;
 }
 
 /** Undefined where the build has instructions that are not known here. */

@@ -10,11 +10,15 @@ import asc from "assemblyscript/asc";
 const here = dirname(fileURLToPath(import.meta.url));
 const folder = process.argv[2] ?? here;
 
-const builds = { "kernels.wasm": 0, "kernels-exact.wasm": 1 };
+const builds = [
+  { file: "kernels.wasm", entry: "kernels.as.ts", exactArithmetic: 0 },
+  { file: "kernels-pairs.wasm", entry: "kernels-pairs.as.ts", exactArithmetic: 0 },
+  { file: "kernels-exact.wasm", entry: "kernels.as.ts", exactArithmetic: 1 },
+];
 
-for (const [file, exactArithmetic] of Object.entries(builds)) {
+for (const { file, entry, exactArithmetic } of builds) {
   const { error, stderr } = await asc.main([
-    join(here, "kernels.as.ts"),
+    join(here, entry),
     ...["--outFile", join(folder, file)],
     ...["--runtime", "stub", "--optimizeLevel", "0", "--noAssert"],
     ...["--enable", "simd,relaxed-simd,threads,bulk-memory"],

@@ -1,5 +1,6 @@
-/** Everything that TypeScript calls. */
+/** Everything that TypeScript calls, in the builds "relaxed" and "exact". */
 export { attend, storeKeyValue } from "./attention.as";
 export { add, largest, mass, rmsNorm, rotate, swiglu } from "./elementwise.as";
-export { multiplyRow, multiplyRows, packPanel, quantizeRows, unpackOutput } from "./int8-matrix.as";
+export { multiplyRow, multiplyRows, quantizeRows } from "./int8-matrix.as";
 export { probeDot } from "./machine.as";
+export { packPanel, unpackOutput } from "./panel.as";

@@ -15,6 +15,17 @@ export function dotAdd(x: v128, w: v128, sums: v128): v128 {
   return i32x4.add(sums, i32x4.add(even, odd));
 }
 
+/**
+ * sums [4] + the dot products of x [4 × 4] and ±w [4 × 4], where x ≥ 0 and a sign of −1 flips the bits of
+ * a weight. `ones` are eight in 16 bits, in a register: V8 makes those of the one instruction that does
+ * all of this anew each time.
+ */
+@inline
+export function pairsAdd(w: v128, signs: v128, x: v128, ones: v128, sums: v128): v128 {
+  const pairs = i16x8.relaxed_dot_i8x16_i7x16_s(v128.xor(w, signs), x);
+  return i32x4.add(i32x4.dot_i16x8_s(pairs, ones), sums);
+}
+
 /** a·b + c, rounded once where the machine can. */
 @inline
 export function multiplyAdd(a: v128, b: v128, c: v128): v128 {
