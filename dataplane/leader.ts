@@ -1,17 +1,26 @@
 import type { Logger } from "@aws-lambda-powertools/logger";
+import type { Job } from "../events/jobs.ts";
 import { retry } from "./backoff.ts";
 import { type Delivery, type JobQueue, visibilitySeconds } from "./job-queue.ts";
-import { leaseMs, type Outcome, runTurn, type TurnDeps, TurnRun } from "./turn-run.ts";
+import { leaseMs, lookMs, renewalMs } from "./lease.ts";
+import { type Outcome, runTurn, type TurnDeps, TurnRun } from "./turn-run.ts";
 
 export interface LeaderDeps extends TurnDeps {
   queue: JobQueue;
   logger: Logger;
+  /** The revision that the group serves: of it turns are taken over. */
+  revision: string;
+  /** How long a turn goes on that nobody watches, ms; 0 for ever. */
+  abandonMs: number;
 }
 
 /** A turn in this leader's hands. */
 interface HeldTurn {
   run: TurnRun;
-  /** Every delivery of the turn's job: an outbox may have sent it twice. */
+  /**
+   * Every delivery of the turn's job: an outbox may have sent it twice. None when it was taken over: the
+   * queue hands the job out again to someone, who finds the turn held or ended.
+   */
   receipts: string[];
   ended: Promise<void>;
 }
@@ -21,7 +30,8 @@ const mostReceivesOfDuplicate = 4;
 
 /**
  * The leader of a group: takes as many jobs as the engine has free slots, runs their turns, and keeps
- * what it holds alive, the leases in Redis every second and the deliveries in SQS every two.
+ * what it holds alive, the leases in Redis every second and the deliveries in SQS every two. With a slot
+ * free it also looks for turns of its revision whose leader is gone, and takes them over.
  *
  * It knows nothing of other leaders. That a turn is run by one of them only is decided in Redis, with
  * every claim and every append.
@@ -47,7 +57,8 @@ export class Leader {
   /** Takes jobs until it drains. Rejects when the engine fails: the group is over then. */
   async run(): Promise<void> {
     const timers = [
-      this.#every(leaseMs / 3, "renewing leases", () => this.#renewLeases()),
+      this.#every(renewalMs, "renewing leases", () => this.#renewLeases()),
+      this.#every(lookMs, "looking for lost turns", () => this.#takeOver()),
       this.#every(visibilitySeconds * 333, "renewing deliveries", () => this.#renewDeliveries()),
     ];
     this.#deps.engine.onFailure((error) => this.#fail(error));
@@ -72,7 +83,7 @@ export class Leader {
 
   /** Ends a turn as cancelled, if it runs here. */
   cancel(turnId: string): void {
-    this.#held.get(turnId)?.run.stop("cancelled");
+    this.#held.get(turnId)?.run.cancel("user");
   }
 
   async #allEnded(): Promise<void> {
@@ -105,12 +116,23 @@ export class Leader {
 
   #take({ job, receipt, receiveCount }: Delivery): void {
     const known = this.#held.get(job.turnId);
-    if (known !== undefined) {
-      known.receipts.push(receipt);
-      return;
-    }
+    if (known !== undefined) known.receipts.push(receipt);
+    else this.#start(job, [receipt], receiveCount);
+  }
+
+  async #takeOver(): Promise<void> {
+    const free = this.#slots - this.#held.size;
+    if (free <= 0 || this.#polling.signal.aborted) return;
+    // What is held here may be among them, where a renewal was late.
+    const orphans = await this.#deps.stream.orphans(this.#deps.revision, this.#slots);
+    const others = orphans.filter(({ turnId }) => !this.#held.has(turnId));
+    if (this.#polling.signal.aborted) return;
+    for (const job of others.slice(0, free)) this.#start(job, [], 0);
+  }
+
+  #start(job: Job, receipts: string[], receiveCount: number): void {
     const run = new TurnRun(job);
-    const held: HeldTurn = { run, receipts: [receipt], ended: Promise.resolve() };
+    const held: HeldTurn = { run, receipts, ended: Promise.resolve() };
     this.#held.set(job.turnId, held);
     held.ended = runTurn(this.#deps, run)
       .then((outcome) => this.#settle(held, outcome, receiveCount))
@@ -156,15 +178,19 @@ export class Leader {
 
   async #renewLeases(): Promise<void> {
     const claimed = [...this.#held.values()].flatMap(({ run }) =>
-      run.epoch === undefined ? [] : [{ run, turnId: run.job.turnId, epoch: run.epoch }],
+      run.epoch === undefined ? [] : [{ run, job: run.job, epoch: run.epoch }],
     );
     if (claimed.length === 0) return;
-    const results = await this.#deps.stream.renewAll(claimed, leaseMs);
-    results.forEach(({ status, cancel }, i) => {
-      const run = claimed[i]?.run;
-      if (status === "stale") run?.stop("lost");
-      else if (cancel) run?.stop("cancelled");
-    });
+    const results = await this.#deps.stream.renewAll(claimed, leaseMs, this.#deps.abandonMs);
+    await Promise.all(
+      results.map(({ status, cancel }, i) => {
+        const run = claimed[i]?.run;
+        if (status === "stale") run?.stop("lost");
+        else if (status === "behind") return run?.lane?.restore();
+        else if (cancel !== undefined) run?.cancel(cancel);
+        return undefined;
+      }),
+    );
   }
 
   async #renewDeliveries(): Promise<void> {

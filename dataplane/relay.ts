@@ -1,18 +1,13 @@
 import type { Logger } from "@aws-lambda-powertools/logger";
 import { Redis } from "ioredis";
 import { processId } from "../events/ids.ts";
-import {
-  shardChannel,
-  shardMessageSchema,
-  shardTurnsKey,
-  turnWatchersKey,
-} from "../events/redis-keys.ts";
-import { relayConfig } from "./config.ts";
+import { type RelayConfig, relayConfig } from "./config.ts";
 import { runProcess } from "./process.ts";
 import { callBudget } from "./relay/call-budget.ts";
-import { apiGatewayConnections } from "./relay/connections.ts";
-import { Delivery, type DeliveryDeps } from "./relay/delivery.ts";
-import { shardLeases } from "./relay/shard-leases.ts";
+import { apiGatewayConnections, type Connections, connectionsOf } from "./relay/connections.ts";
+import { FrontDoor } from "./relay/front-door.ts";
+import { lambdaFunctions } from "./relay/functions.ts";
+import { startRelay } from "./relay/start-relay.ts";
 
 const help = `
 node dataplane/relay.ts: carries token streams from Redis to WebSocket connections.
@@ -20,82 +15,26 @@ node dataplane/relay.ts: carries token streams from Redis to WebSocket connectio
 It is configured by the environment:
   REDIS_URL                   where the token streams are
   AXON_CONNECTIONS_ENDPOINT   the callback API of the WebSocket gateway
-  AXON_CALLBACKS_PER_SECOND   calls a second, at most (default 8000)
+  AXON_CALLBACKS_PER_SECOND   calls a second of all relays together, at most (default 8000)
+  RELAY_LISTEN                HOST:PORT: terminates WebSockets itself, too; GET /health answers there
+  AXON_FUNCTIONS              with RELAY_LISTEN: JSON, the functions behind the routes $connect, $disconnect,
+                              $default, chat, cancel and resume, by name or ARN
+  AXON_DRAIN_MS               time for connections to move after SIGTERM (default 10000)
   LOG_LEVEL                   DEBUG, INFO, WARN or ERROR
-and by what the AWS SDK reads: AWS_REGION, credentials.
+and by what the AWS SDK reads: AWS_REGION, credentials, AWS_ENDPOINT_URL_LAMBDA.
 `;
 
-/** A turn that was silent for this long is looked up in its stream. */
-const silentMs = 2_000;
-/** How long calls under way may take when the relay ends. */
-const drainMs = 2_000;
-
-/**
- * A relay: leases of shards, notifications of those shards, deliveries to their connections.
- * @returns a function that hands the shards over and closes what the relay has opened.
- */
-export async function startRelay(
+/** Opens the relay's own door, when it is to have one. */
+async function openDoor(
   relayId: string,
-  deps: DeliveryDeps,
-): Promise<{ shards: () => number[]; stop: () => Promise<void> }> {
-  const { redis, logger } = deps;
-  const subscriber = redis.duplicate();
-  const delivery = new Delivery(deps);
-
-  /** Subscribes first, so that nothing falls between what the set holds and what is announced. */
-  async function take(shard: number): Promise<void> {
-    await subscriber.subscribe(shardChannel(shard));
-    for (const turnId of await redis.smembers(shardTurnsKey(shard))) {
-      const watchers = await redis.hgetall(turnWatchersKey(turnId));
-      if (Object.keys(watchers).length === 0) await redis.srem(shardTurnsKey(shard), turnId);
-      for (const [connectionId, sent] of Object.entries(watchers)) {
-        delivery.watch(turnId, connectionId, Number(sent));
-      }
-    }
-  }
-
-  async function drop(shard: number): Promise<void> {
-    await subscriber.unsubscribe(shardChannel(shard));
-    delivery.dropShard(shard);
-  }
-
-  subscriber.on("message", (channel, text) => {
-    try {
-      delivery.hear(shardMessageSchema.parse(JSON.parse(text)));
-    } catch (error) {
-      logger.error("a notification cannot be read", { channel, error: error as Error });
-    }
-  });
-  subscriber.on("error", (error) => logger.warn("Redis is away", { error }));
-  // What was published while the subscription was down is gone: look into every stream.
-  subscriber.on("ready", () => delivery.checkSilent(0));
-
-  const leases = shardLeases(redis, relayId, { taken: take, lost: drop });
-  await leases.renew();
-
-  const tick = setInterval(() => {
-    delivery.checkSilent(silentMs);
-    Promise.all([leases.renew(), delivery.saveProgress()]).catch((error: unknown) =>
-      logger.warn("keeping the shards failed", { error: error as Error }),
-    );
-  }, 1_000);
-
-  async function handOver(): Promise<void> {
-    clearInterval(tick);
-    await subscriber.unsubscribe();
-    await delivery.drain(drainMs);
-    await leases.release();
-    subscriber.disconnect();
-  }
-
-  let stopped: Promise<void> | undefined;
-  return {
-    shards: () => [...leases.owned],
-    stop() {
-      stopped ??= handOver();
-      return stopped;
-    },
-  };
+  config: RelayConfig,
+  logger: Logger,
+): Promise<FrontDoor | undefined> {
+  const { RELAY_LISTEN: listen, AXON_FUNCTIONS: names } = config;
+  if (listen === undefined || names === undefined) return undefined;
+  const door = new FrontDoor({ relayId, functions: lambdaFunctions(names), logger });
+  await door.listen(listen);
+  return door;
 }
 
 async function start(logger: Logger) {
@@ -104,27 +43,28 @@ async function start(logger: Logger) {
   logger.appendKeys({ relayId });
   const redis = new Redis(config.REDIS_URL, { maxRetriesPerRequest: null });
   redis.on("error", (error) => logger.warn("Redis is away", { error }));
+  const budget = callBudget(config.AXON_CALLBACKS_PER_SECOND);
+  const gateway = apiGatewayConnections(config.AXON_CONNECTIONS_ENDPOINT, budget);
+  const door = await openDoor(relayId, config, logger);
+  const connections: Connections = door === undefined ? gateway : connectionsOf(door, gateway);
   const relay = await startRelay(relayId, {
-    redis,
-    logger,
-    connections: apiGatewayConnections(config.AXON_CONNECTIONS_ENDPOINT),
-    budget: callBudget(config.AXON_CALLBACKS_PER_SECOND),
-    now: Date.now,
+    ...{ redis, logger, connections, now: Date.now },
+    onRelays: (living) => budget.setRate(config.AXON_CALLBACKS_PER_SECOND / living),
   });
+  door?.open((connectionId) => relay.forget(connectionId));
   return {
-    ready: { role: "relay", relayId, shards: relay.shards() },
+    ready: { role: "relay", relayId, shards: relay.shards(), url: door?.url },
     async drain() {
+      await door?.drain(config.AXON_DRAIN_MS);
       await relay.stop();
       redis.disconnect();
     },
   };
 }
 
-if (import.meta.main) {
-  await runProcess({
-    start,
-    help,
-    serviceName: "axon-relay",
-    logLevel: () => relayConfig(process.env).LOG_LEVEL,
-  });
-}
+await runProcess({
+  start,
+  help,
+  serviceName: "axon-relay",
+  logLevel: () => relayConfig(process.env).LOG_LEVEL,
+});

@@ -9,15 +9,21 @@ declare module "ioredis" {
     axonAppend(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
     axonRenew(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
     axonSeal(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonRestore(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonNoteLeases(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonExpiredLeases(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
     axonKeepLease(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
   }
 }
 
 const scripts = [
-  { command: "axonClaim", file: "claim.lua", numberOfKeys: 2 },
+  { command: "axonClaim", file: "claim.lua", numberOfKeys: 3 },
   { command: "axonAppend", file: "append.lua", numberOfKeys: 2 },
-  { command: "axonRenew", file: "renew.lua", numberOfKeys: 1 },
-  { command: "axonSeal", file: "seal.lua", numberOfKeys: 2 },
+  { command: "axonRestore", file: "restore.lua", numberOfKeys: 3 },
+  { command: "axonRenew", file: "renew.lua", numberOfKeys: 2 },
+  { command: "axonSeal", file: "seal.lua", numberOfKeys: 3 },
+  { command: "axonNoteLeases", file: "note-leases.lua", numberOfKeys: 1 },
+  { command: "axonExpiredLeases", file: "expired-leases.lua", numberOfKeys: 1 },
   { command: "axonKeepLease", file: "keep-lease.lua", numberOfKeys: 1 },
 ];
 

@@ -1,14 +1,18 @@
-import type { Redis } from "ioredis";
+import type { ChainableCommander, Redis } from "ioredis";
 import { z } from "zod";
+import { type Job, jobSchema } from "../events/jobs.ts";
 import {
-  relayShardOf,
-  type ShardMessage,
+  leasesKey,
   type StreamEnd,
-  shardChannel,
   streamEndSchema,
+  type TurnMessage,
+  turnChannel,
+  turnJobKey,
   turnKey,
   turnTokensKey,
+  turnWatchersKey,
 } from "../events/redis-keys.ts";
+import { repliesOf } from "./redis-replies.ts";
 import { defineScripts } from "./scripts.ts";
 
 /**
@@ -20,7 +24,12 @@ import { defineScripts } from "./scripts.ts";
 export interface StreamToken {
   text: string;
   token: number;
+  /** Of the leader that wrote it. */
+  epoch: number;
 }
+
+/** Why a turn shall end before its answer does. */
+export type CancelReason = "user" | "abandoned";
 
 /** A turn's stream as a claim finds it. */
 interface StreamState {
@@ -37,7 +46,12 @@ interface StreamState {
 
 export type Claim =
   | { status: "held"; forMs: number }
-  | ({ status: "claimed"; cancel: boolean } & StreamState)
+  | ({
+      status: "claimed";
+      cancel: CancelReason | undefined;
+      /** How many claims in a row, this one included, have found the same tokens. */
+      barrenClaims: number;
+    } & StreamState)
   | ({ status: "sealed"; end: StreamEnd } & StreamState);
 
 interface Append {
@@ -45,25 +59,52 @@ interface Append {
   epoch: number;
   /** Sequence number of the first token. */
   from: number;
+  tokens: readonly Pick<StreamToken, "text" | "token">[];
+}
+
+/** A running turn as its leader knows it. */
+export interface TurnRecord {
+  job: Job;
+  epoch: number;
+  leaderId: string;
+  groupId: string;
+  startedAt: number;
   tokens: readonly StreamToken[];
 }
 
-export type AppendResult = "ok" | "duplicate" | "gap" | "stale" | "sealed";
-type SealResult = "ok" | "sealed" | "gap" | "stale";
+/**
+ * - `stale`: another leader has the turn.
+ * - `behind`: Redis has lost the claim, or tokens: restore it, and do it again.
+ * - `sealed`: the turn has ended.
+ */
+type Refusal = "stale" | "behind" | "sealed";
+export type AppendResult = "ok" | "duplicate" | Refusal;
+type SealResult = "ok" | Refusal;
+
+interface Renewal {
+  status: "ok" | "stale" | "behind";
+  /** Why the turn shall end. */
+  cancel: CancelReason | undefined;
+}
 
 export interface TokenStream {
-  claim(
-    turnId: string,
-    claimant: { leaderId: string; groupId: string; tenantId: string; leaseMs: number },
-  ): Promise<Claim>;
+  claim(job: Job, claimant: { leaderId: string; groupId: string; leaseMs: number }): Promise<Claim>;
   /** One round trip for all; the results stand in the order of the batch. */
   appendAll(batch: readonly Append[]): Promise<AppendResult[]>;
-  /** Extends leases in one round trip; a lease of 0 ms gives the turns up. */
+  /** Writes a running turn anew into a Redis that has lost it, or some of it. */
+  restore(turn: TurnRecord, leaseMs: number): Promise<"ok" | "stale" | "sealed">;
+  /**
+   * Extends leases in one round trip; a lease of 0 ms gives the turns up. A turn that nobody has watched
+   * for `abandonMs` is marked for cancelling; 0 never does that.
+   */
   renewAll(
-    turns: readonly { turnId: string; epoch: number }[],
+    turns: readonly { job: Job; epoch: number }[],
     leaseMs: number,
-  ): Promise<{ status: "ok" | "stale"; cancel: boolean }[]>;
-  seal(turnId: string, epoch: number, end: StreamEnd): Promise<SealResult>;
+    abandonMs?: number,
+  ): Promise<Renewal[]>;
+  seal(job: Job, epoch: number, end: StreamEnd): Promise<SealResult>;
+  /** Jobs of turns of a revision whose lease has run out, at most `most`. */
+  orphans(revision: string, most: number): Promise<Job[]>;
 }
 
 const day = 24 * 60 * 60 * 1000;
@@ -71,110 +112,186 @@ const day = 24 * 60 * 60 * 1000;
 const writtenTtlMs = day;
 const sealedTtlMs = day / 24;
 
+const cancelSchema = z
+  .enum(["user", "abandoned", ""])
+  .transform((reason) => (reason === "" ? undefined : reason));
 const entrySchema = z.tuple([z.string(), z.array(z.string())]);
 const claimReplySchema = z.union([
   z.tuple([z.literal("held"), z.number()]),
   z.tuple([
     z.enum(["claimed", "sealed"]),
     z.number(),
+    cancelSchema,
     z.string(),
     z.string(),
-    z.string(),
+    z.number(),
     z.number(),
     z.number(),
     z.array(entrySchema),
   ]),
 ]);
-const appendReplySchema = z.enum(["ok", "duplicate", "gap", "stale", "sealed"]);
-const renewReplySchema = z.tuple([z.enum(["ok", "stale"]), z.string()]);
-const sealReplySchema = z.enum(["ok", "sealed", "gap", "stale"]);
+const appendReplySchema = z.enum(["ok", "duplicate", "stale", "behind", "sealed"]);
+const restoreReplySchema = z.enum(["ok", "stale", "sealed"]);
+const renewReplySchema = z.tuple([z.enum(["ok", "stale", "behind"]), cancelSchema]);
+const sealReplySchema = z.enum(["ok", "stale", "behind", "sealed"]);
+
+/** Takes turns out of the sorted set of leases. */
+const noLease = -1;
 
 export function tokenStream(redis: Redis): TokenStream {
   defineScripts(redis);
-  return {
-    async claim(turnId, { leaderId, groupId, tenantId, leaseMs }) {
-      const keys = [turnKey(turnId), turnTokensKey(turnId)];
-      const reply = claimReplySchema.parse(
-        await redis.axonClaim(...keys, leaderId, groupId, tenantId, leaseMs, writtenTtlMs),
-      );
-      if (reply[0] === "held") return { status: "held", forMs: reply[1] };
-      const [status, epoch, cancel, holder, group, startedAt, firstTokenAt, entries] = reply;
-      const { tokens, end } = readEntries(entries);
-      const state = { epoch, leaderId: holder, groupId: group, startedAt, firstTokenAt, tokens };
-      if (status === "claimed") return { status, cancel: cancel !== "", ...state };
-      if (end === undefined) throw new Error(`Turn ${turnId} is sealed, but its end is missing.`);
-      return { status, end, ...state };
-    },
-
-    async appendAll(batch) {
-      const pipeline = redis.pipeline();
-      for (const { turnId, epoch, from, tokens } of batch) {
-        const message: ShardMessage = {
-          kind: "tokens",
-          turnId,
-          from,
-          texts: tokens.map((token) => token.text),
-        };
-        pipeline.axonAppend(
-          turnKey(turnId),
-          turnTokensKey(turnId),
-          epoch,
-          from,
-          shardChannel(relayShardOf(turnId)),
-          JSON.stringify(message),
-          writtenTtlMs,
-          ...tokens.flatMap(({ text, token }) => [text, token]),
-        );
-      }
-      return repliesOf(await pipeline.exec()).map((reply) => appendReplySchema.parse(reply));
-    },
-
-    async renewAll(turns, leaseMs) {
-      const pipeline = redis.pipeline();
-      for (const { turnId, epoch } of turns) pipeline.axonRenew(turnKey(turnId), epoch, leaseMs);
-      return repliesOf(await pipeline.exec()).map((reply) => {
-        const [status, cancel] = renewReplySchema.parse(reply);
-        return { status, cancel: cancel !== "" };
-      });
-    },
-
-    async seal(turnId, epoch, end) {
-      const message: ShardMessage = { kind: "end", turnId, end };
-      return sealReplySchema.parse(
-        await redis.axonSeal(
-          turnKey(turnId),
-          turnTokensKey(turnId),
-          epoch,
-          end.lastSeq,
-          JSON.stringify(end),
-          shardChannel(relayShardOf(turnId)),
-          JSON.stringify(message),
-          sealedTtlMs,
-        ),
-      );
-    },
-  };
+  return new RedisTokenStream(redis);
 }
+
+class RedisTokenStream implements TokenStream {
+  readonly #redis: Redis;
+
+  constructor(redis: Redis) {
+    this.#redis = redis;
+  }
+
+  async claim(
+    job: Job,
+    { leaderId, groupId, leaseMs }: { leaderId: string; groupId: string; leaseMs: number },
+  ): Promise<Claim> {
+    const { turnId, tenantId } = job;
+    const keys = [turnKey(turnId), turnTokensKey(turnId), turnJobKey(turnId)];
+    const claimant = [leaderId, groupId, tenantId];
+    const pipeline = this.#redis.pipeline();
+    // Noted first: a leader that dies between the two leaves a note without a claim, not the reverse. The
+    // note of a leader that holds the turn stays as it is.
+    noteLeases(pipeline, [job], leaseMs, "new");
+    pipeline.axonClaim(...keys, ...claimant, leaseMs, writtenTtlMs, JSON.stringify(job));
+    const reply = claimReplySchema.parse(repliesOf(await pipeline.exec())[1]);
+    if (reply[0] === "held") return { status: "held", forMs: reply[1] };
+    const [status, epoch, cancel, holder, group, startedAt, firstTokenAt, barrenClaims, entries] =
+      reply;
+    const { tokens, end } = readEntries(entries);
+    const state = { epoch, leaderId: holder, groupId: group, startedAt, firstTokenAt, tokens };
+    if (status === "claimed") {
+      await this.#redis.axonNoteLeases(leasesKey(job.revision), leaseMs, "all", turnId);
+      return { status, cancel, barrenClaims, ...state };
+    }
+    if (end === undefined) throw new Error(`Turn ${turnId} is sealed, but its end is missing.`);
+    return { status, end, ...state };
+  }
+
+  async appendAll(batch: readonly Append[]): Promise<AppendResult[]> {
+    const pipeline = this.#redis.pipeline();
+    for (const { turnId, epoch, from, tokens } of batch) {
+      const texts = tokens.map((token) => token.text);
+      pipeline.axonAppend(
+        turnKey(turnId),
+        turnTokensKey(turnId),
+        epoch,
+        from,
+        turnChannel(turnId),
+        messageText({ kind: "tokens", turnId, epoch, from, texts }),
+        writtenTtlMs,
+        ...tokens.flatMap(({ text, token }) => [text, token]),
+      );
+    }
+    return repliesOf(await pipeline.exec()).map((reply) => appendReplySchema.parse(reply));
+  }
+
+  async restore(turn: TurnRecord, leaseMs: number): Promise<"ok" | "stale" | "sealed"> {
+    const { job, epoch, leaderId, groupId, startedAt, tokens } = turn;
+    const { turnId, tenantId } = job;
+    const reply = await this.#redis.axonRestore(
+      ...[turnKey(turnId), turnTokensKey(turnId), turnJobKey(turnId)],
+      ...[epoch, leaderId, groupId, tenantId, startedAt, leaseMs, writtenTtlMs],
+      JSON.stringify(job),
+      ...tokens.flatMap((token) => [token.text, token.token, token.epoch]),
+    );
+    return restoreReplySchema.parse(reply);
+  }
+
+  async renewAll(
+    turns: readonly { job: Job; epoch: number }[],
+    leaseMs: number,
+    abandonMs = 0,
+  ): Promise<Renewal[]> {
+    const pipeline = this.#redis.pipeline();
+    for (const { job, epoch } of turns) {
+      const keys = [turnKey(job.turnId), turnWatchersKey(job.turnId)];
+      pipeline.axonRenew(...keys, epoch, leaseMs, abandonMs);
+    }
+    noteLeases(
+      pipeline,
+      turns.map(({ job }) => job),
+      leaseMs,
+    );
+    return repliesOf(await pipeline.exec())
+      .slice(0, turns.length)
+      .map((reply) => {
+        const [status, cancel] = renewReplySchema.parse(reply);
+        return { status, cancel };
+      });
+  }
+
+  async seal(job: Job, epoch: number, end: StreamEnd): Promise<SealResult> {
+    const { turnId } = job;
+    const reply = await this.#redis.axonSeal(
+      ...[turnKey(turnId), turnTokensKey(turnId), turnJobKey(turnId)],
+      epoch,
+      end.lastSeq,
+      JSON.stringify(end),
+      turnChannel(turnId),
+      messageText({ kind: "end", turnId, epoch, end }),
+      sealedTtlMs,
+    );
+    const result = sealReplySchema.parse(reply);
+    // Only a note: where it stays, whoever looks finds that the turn has ended.
+    if (result === "ok")
+      await this.#redis.axonNoteLeases(leasesKey(job.revision), noLease, "all", turnId);
+    return result;
+  }
+
+  async orphans(revision: string, most: number): Promise<Job[]> {
+    const reply = await this.#redis.axonExpiredLeases(leasesKey(revision), most);
+    const turnIds = z.array(z.string()).parse(reply);
+    const jobs: Job[] = [];
+    for (const turnId of turnIds) {
+      const text = await this.#redis.get(turnJobKey(turnId));
+      if (text !== null) jobs.push(jobSchema.parse(JSON.parse(text)));
+      else await this.#redis.axonNoteLeases(leasesKey(revision), noLease, "all", turnId);
+    }
+    return jobs;
+  }
+}
+
+/** Notes the leases of turns, each with those of its revision. */
+function noteLeases(
+  pipeline: ChainableCommander,
+  jobs: readonly Job[],
+  leaseMs: number,
+  which: "new" | "all" = "all",
+): void {
+  for (const [revision, ofRevision] of Map.groupBy(jobs, (job) => job.revision)) {
+    const turnIds = ofRevision.map((job) => job.turnId);
+    pipeline.axonNoteLeases(leasesKey(revision), leaseMs, which, ...turnIds);
+  }
+}
+
+const messageText = (message: TurnMessage): string => JSON.stringify(message);
 
 /** Stream entries as XRANGE gives them: the tokens in order, and the end where it is among them. */
 export function readEntries(entries: readonly (readonly [id: string, fields: string[]])[]): {
   tokens: StreamToken[];
   end: StreamEnd | undefined;
+  /** The highest among them; 0 without any. */
+  epoch: number;
 } {
   const tokens: StreamToken[] = [];
   let end: StreamEnd | undefined;
+  let highest = 0;
   for (const [, fields] of entries) {
-    const [name, value = "", , token = ""] = fields;
-    if (name === "end") end = streamEndSchema.parse(JSON.parse(value));
-    else tokens.push({ text: value, token: Number(token) });
+    const isEnd = fields[0] === "end";
+    const [, value = "", , token = ""] = fields;
+    const epoch = Number(fields[isEnd ? 3 : 5] ?? 0);
+    if (epoch > highest) highest = epoch;
+    if (isEnd) end = streamEndSchema.parse(JSON.parse(value));
+    else tokens.push({ text: value, token: Number(token), epoch });
   }
-  return { tokens, end };
-}
-
-/** The replies of a pipeline. @throws the first error in it. */
-function repliesOf(results: [error: Error | null, result: unknown][] | null): unknown[] {
-  return (results ?? []).map(([error, result]) => {
-    if (error !== null) throw error;
-    return result;
-  });
+  return { tokens, end, epoch: highest };
 }

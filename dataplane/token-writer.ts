@@ -1,22 +1,26 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { backoffMs } from "./backoff.ts";
-import type { AppendResult, StreamToken, TokenStream } from "./token-stream.ts";
+import { leaseMs } from "./lease.ts";
+import type { AppendResult, StreamToken, TokenStream, TurnRecord } from "./token-stream.ts";
+
+/** A token that is to be written. */
+export type NewToken = Pick<StreamToken, "text" | "token">;
 
 /** One turn's way into its token stream. */
 export interface TurnWriter {
-  write(token: StreamToken): void;
+  write(token: NewToken): void;
   /** Resolves when all that was written is in the stream, with its last sequence number. */
   settled(): Promise<number>;
   /** When the first token written here was in the stream, ms; undefined before. */
   firstWrittenAt(): number | undefined;
+  /** Writes all of the turn anew, for a Redis that has lost it. Throws what Redis throws. */
+  restore(): Promise<void>;
   close(): void;
 }
 
 interface Lane {
-  turnId: string;
-  epoch: number;
-  lastSeq: number;
-  pending: StreamToken[];
+  turn: TurnRecord & { tokens: StreamToken[] };
+  pending: NewToken[];
   firstWrittenAt: number | undefined;
   closed: boolean;
   onLost: () => void;
@@ -27,6 +31,8 @@ interface Lane {
  * Writes the tokens of all running turns. While one round trip is under way the next tokens gather,
  * and go out together in the next: one pipeline a step at a calm pace, larger ones under load. When
  * Redis is away, tokens wait here and are written once it is back; the script makes a repeat harmless.
+ * When Redis comes back without tokens that were in it, they are written again: until the turn has
+ * ended its leader has them all.
  */
 export class TokenWriter {
   readonly #stream: TokenStream;
@@ -44,10 +50,10 @@ export class TokenWriter {
     this.#onError = onError;
   }
 
-  /** Starts writing for a turn that has `lastSeq` tokens. `onLost`: another leader has it now. */
-  open(turn: { turnId: string; epoch: number; lastSeq: number }, onLost: () => void): TurnWriter {
+  /** Starts writing for a turn, after its `tokens`. `onLost`: another leader has it now. */
+  open(turn: TurnRecord, onLost: () => void): TurnWriter {
     const lane: Lane = {
-      ...turn,
+      turn: { ...turn, tokens: [...turn.tokens] },
       ...{ onLost, pending: [], waiters: [], closed: false, firstWrittenAt: undefined },
     };
     this.#lanes.add(lane);
@@ -61,9 +67,10 @@ export class TokenWriter {
         if (lane.pending.length > 0) {
           await new Promise<void>((resolve) => lane.waiters.push(resolve));
         }
-        return lane.lastSeq;
+        return lane.turn.tokens.length;
       },
       firstWrittenAt: () => lane.firstWrittenAt,
+      restore: () => this.#restore(lane),
       close: () => this.#close(lane),
     };
   }
@@ -87,18 +94,20 @@ export class TokenWriter {
   async #flush(): Promise<void> {
     let failures = 0;
     for (let batch = this.#waiting(); batch.length > 0; batch = this.#waiting()) {
-      const appends = batch.map(({ turnId, epoch, lastSeq, pending }) => ({
-        turnId,
+      const appends = batch.map(({ turn: { job, epoch, tokens }, pending }) => ({
+        turnId: job.turnId,
         epoch,
-        from: lastSeq + 1,
+        from: tokens.length + 1,
         tokens: pending.slice(),
       }));
       try {
         const results = await this.#stream.appendAll(appends);
+        for (const [i, lane] of batch.entries()) {
+          const result = results[i] ?? "stale";
+          if (result === "behind") await this.#restore(lane);
+          else this.#settle(lane, appends[i]?.tokens ?? [], result);
+        }
         failures = 0;
-        batch.forEach((lane, i) => {
-          this.#settle(lane, appends[i]?.tokens.length ?? 0, results[i] ?? "stale");
-        });
       } catch (error) {
         if (failures === 0) this.#onError(error);
         await sleep(backoffMs(failures++, 20, 1_000));
@@ -106,17 +115,28 @@ export class TokenWriter {
     }
   }
 
-  #settle(lane: Lane, written: number, result: AppendResult): void {
+  async #restore(lane: Lane): Promise<void> {
+    if (lane.closed) return;
+    const result = await this.#stream.restore(lane.turn, leaseMs);
+    if (result !== "ok") this.#lose(lane);
+  }
+
+  #settle(lane: Lane, written: readonly NewToken[], result: AppendResult): void {
     if (lane.closed) return;
     if (result !== "ok" && result !== "duplicate") {
-      this.#close(lane);
-      lane.onLost();
+      this.#lose(lane);
       return;
     }
-    lane.lastSeq += written;
-    lane.pending.splice(0, written);
+    const { epoch, tokens } = lane.turn;
+    for (const token of written) tokens.push({ ...token, epoch });
+    lane.pending.splice(0, written.length);
     lane.firstWrittenAt ??= this.#now();
     if (lane.pending.length === 0) wake(lane);
+  }
+
+  #lose(lane: Lane): void {
+    this.#close(lane);
+    lane.onLost();
   }
 
   #close(lane: Lane): void {

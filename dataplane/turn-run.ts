@@ -6,10 +6,11 @@ import type { Engine, FinishReason } from "./engine/engine.ts";
 import { EngineError } from "./engine/engine-error.ts";
 import { classify } from "./errors.ts";
 import type { JobQueue } from "./job-queue.ts";
+import { leaseMs } from "./lease.ts";
 import { fitPrompt } from "./prompt.ts";
 import { AnswerText } from "./stop-strings.ts";
-import type { Claim, StreamToken, TokenStream } from "./token-stream.ts";
-import type { TokenWriter } from "./token-writer.ts";
+import type { CancelReason, Claim, StreamToken, TokenStream } from "./token-stream.ts";
+import type { NewToken, TokenWriter, TurnWriter } from "./token-writer.ts";
 import type { ChatTokenizer } from "./tokenizer.ts";
 
 /**
@@ -42,8 +43,11 @@ export interface TurnDeps {
   logger: Logger;
 }
 
-/** A lease that is not renewed for this long belongs to whoever claims the turn next. */
-export const leaseMs = 3_000;
+/**
+ * After so many leaders in a row that claimed a turn and died before its next token, it is the turn that
+ * kills them, and it ends as failed.
+ */
+const mostBarrenClaims = 10;
 
 type Claimed = Extract<Claim, { status: "claimed" }>;
 
@@ -54,6 +58,9 @@ export class TurnRun {
   readonly job: Job;
   /** Known after the claim. */
   epoch: number | undefined;
+  /** Its way into the token stream, while it generates. */
+  lane: TurnWriter | undefined;
+  cancelReason: CancelReason | undefined;
   readonly #abort = new AbortController();
   #stopReason: StopReason | undefined;
 
@@ -74,6 +81,11 @@ export class TurnRun {
     if (this.#stopReason === undefined || reason === "lost") this.#stopReason = reason;
     this.#abort.abort();
   }
+
+  cancel(reason: CancelReason): void {
+    this.cancelReason ??= reason;
+    this.stop("cancelled");
+  }
 }
 
 const storeMayRecover = (error: unknown): boolean => classify(error) !== "fatal";
@@ -83,12 +95,11 @@ const storeMayRecover = (error: unknown): boolean => classify(error) !== "fatal"
  * @throws EngineError when the engine itself has failed; the lease is given up before that.
  */
 export async function runTurn(deps: TurnDeps, run: TurnRun): Promise<Outcome> {
-  const { job } = run;
   const { leaderId, groupId } = deps;
-  const claim = await retry(
-    () => deps.stream.claim(job.turnId, { leaderId, groupId, tenantId: job.tenantId, leaseMs }),
-    { worthRetrying: storeMayRecover, signal: run.signal },
-  );
+  const claim = await retry(() => deps.stream.claim(run.job, { leaderId, groupId, leaseMs }), {
+    worthRetrying: storeMayRecover,
+    signal: run.signal,
+  });
   if (claim.status === "held") return "held";
   if (claim.status === "sealed") {
     const text = textOf(claim.tokens);
@@ -96,7 +107,7 @@ export async function runTurn(deps: TurnDeps, run: TurnRun): Promise<Outcome> {
     return "finished";
   }
   run.epoch = claim.epoch;
-  if (claim.cancel) run.stop("cancelled");
+  if (claim.cancel !== undefined) run.cancel(claim.cancel);
   // FIFO keeps the order of what was sent, so the first report must be on its way before the last.
   const started = send(deps, startedReport(deps, run, claim));
   try {
@@ -114,19 +125,19 @@ async function generate(
   claim: Claimed,
   started: Promise<void>,
 ): Promise<Outcome> {
-  const { turnId, messages, sampling } = run.job;
+  const { messages, sampling } = run.job;
   const { contextLength } = deps.engine.describe();
   const promptTokens = fitPrompt(deps.tokenizer, messages, {
     contextLength,
     maxTokens: sampling.maxTokens,
   });
-  const lane = deps.writer.open({ turnId, epoch: claim.epoch, lastSeq: claim.tokens.length }, () =>
-    run.stop("lost"),
-  );
+  const { leaderId, groupId, writer } = deps;
+  const lane = writer.open({ ...claim, job: run.job, leaderId, groupId }, () => run.stop("lost"));
+  run.lane = lane;
   try {
     let text = textOf(claim.tokens);
     let finish: FinishReason | "failed" = "failed";
-    if (promptTokens !== undefined) {
+    if (promptTokens !== undefined && claim.barrenClaims <= mostBarrenClaims) {
       const answer = answerOf(deps, run, promptTokens, claim.tokens);
       for (let next = await answer.next(); ; next = await answer.next()) {
         if (next.done) {
@@ -144,22 +155,31 @@ async function generate(
       return "handedOver";
     }
     const firstTokenAt = claim.firstTokenAt || (lane.firstWrittenAt() ?? deps.now());
-    const end = endOf(deps, run, claim, {
-      lastSeq,
-      finish,
-      firstTokenAt,
-      promptTokens: promptTokens?.length ?? 0,
-    });
-    const sealed = await retry(() => deps.stream.seal(turnId, claim.epoch, end), {
-      worthRetrying: storeMayRecover,
-    });
-    if (sealed === "stale") return "lost";
-    if (sealed === "gap") throw new Error(`Turn ${turnId} cannot be sealed after ${lastSeq}.`);
+    const end = endOf(deps, run, claim, { lastSeq, finish, firstTokenAt, promptTokens });
+    if ((await seal(deps, run, lane, claim.epoch, end)) === "stale") return "lost";
     await started;
     await send(deps, terminalReport(deps, run, { ...claim, ...deps }, text, end));
     return "finished";
   } finally {
     lane.close();
+  }
+}
+
+/** Ends the stream, which may have to be written anew before. */
+async function seal(
+  deps: TurnDeps,
+  run: TurnRun,
+  lane: TurnWriter,
+  epoch: number,
+  end: StreamEnd,
+): Promise<"sealed" | "stale"> {
+  for (;;) {
+    const result = await retry(() => deps.stream.seal(run.job, epoch, end), {
+      worthRetrying: storeMayRecover,
+    });
+    if (result !== "behind") return result === "stale" ? "stale" : "sealed";
+    await retry(() => lane.restore(), { worthRetrying: storeMayRecover });
+    if (run.stopReason === "lost") return "stale";
   }
 }
 
@@ -172,7 +192,7 @@ async function* answerOf(
   run: TurnRun,
   promptTokens: number[],
   emitted: readonly StreamToken[],
-): AsyncGenerator<StreamToken, FinishReason> {
+): AsyncGenerator<NewToken, FinishReason> {
   const { turnId, tenantId } = run.job;
   const { maxTokens, stop, ...sampling } = run.job.sampling;
   const answer = new AnswerText(deps.tokenizer, stop);
@@ -184,7 +204,7 @@ async function* answerOf(
     said += text.length;
     return text;
   };
-  const waiting: StreamToken[] = [];
+  const waiting: NewToken[] = [];
   const events = deps.engine.generate({
     ...{ id: turnId, promptTokens, maxTokens, sampling, cacheScope: tenantId, signal: run.signal },
     emittedTokens: emitted.map(({ token }) => token),
@@ -220,15 +240,17 @@ function endOf(
     lastSeq: number;
     finish: FinishReason | "failed";
     firstTokenAt: number;
-    promptTokens: number;
+    /** Undefined when the prompt does not fit. */
+    promptTokens: readonly number[] | undefined;
   },
 ): StreamEnd {
   const { lastSeq, finish, firstTokenAt, promptTokens } = result;
   const { startedAt } = claim;
   const end: StreamEnd = {
     lastSeq,
+    epoch: lastSeq > claim.tokens.length ? claim.epoch : (claim.tokens.at(-1)?.epoch ?? 0),
     finishReason: finish,
-    usage: { promptTokens, completionTokens: lastSeq },
+    usage: { promptTokens: promptTokens?.length ?? 0, completionTokens: lastSeq },
     timings: {
       queuedMs: Math.max(0, startedAt - run.job.requestedAt),
       firstTokenMs: Math.max(0, firstTokenAt - startedAt),
@@ -236,12 +258,16 @@ function endOf(
     },
   };
   if (finish !== "failed") return end;
+  if (promptTokens !== undefined) {
+    const message = `${claim.barrenClaims - 1} leaders in a row ended before they said a word more.`;
+    return { ...end, error: { code: "undeliverable", message: `${message} Ask something else.` } };
+  }
   const { contextLength } = deps.engine.describe();
   const message = `The prompt is too long for this model, whose context holds ${contextLength} tokens. Shorten it.`;
   return { ...end, error: { code: "prompt_too_long", message } };
 }
 
-function textOf(tokens: readonly StreamToken[]): string {
+function textOf(tokens: readonly NewToken[]): string {
   return tokens.map((token) => token.text).join("");
 }
 
@@ -273,7 +299,7 @@ function terminalReport(
     case "length":
       return { type: "completed", ...ending, finishReason: end.finishReason };
     case "cancelled":
-      return { type: "cancelled", ...ending };
+      return { type: "cancelled", ...ending, reason: run.cancelReason ?? "user" };
     case "failed": {
       const { code = "internal", message = "The turn failed." } = end.error ?? {};
       return { type: "failed", ...ending, code, message };
@@ -289,12 +315,10 @@ function send(deps: TurnDeps, report: Report): Promise<void> {
 /** Ends the lease at once, so that the next leader need not wait for it to run out. */
 async function giveUp(deps: TurnDeps, run: TurnRun): Promise<void> {
   if (run.epoch === undefined) return;
-  await deps.stream
-    .renewAll([{ turnId: run.job.turnId, epoch: run.epoch }], 0)
-    .catch((error: unknown) => {
-      deps.logger.warn("A lease could not be given up; it runs out by itself.", {
-        turnId: run.job.turnId,
-        error: error as Error,
-      });
+  await deps.stream.renewAll([{ job: run.job, epoch: run.epoch }], 0).catch((error: unknown) => {
+    deps.logger.warn("A lease could not be given up; it runs out by itself.", {
+      turnId: run.job.turnId,
+      error: error as Error,
     });
+  });
 }

@@ -8,6 +8,7 @@ import { type EmbeddedEngineOptions, startEmbeddedEngine } from "./engine/embedd
 import { announceGroup } from "./group.ts";
 import { SqsJobQueue } from "./job-queue.ts";
 import { Leader } from "./leader.ts";
+import { pacedEngine } from "./paced-engine.ts";
 import { runProcess } from "./process.ts";
 import { tokenStream } from "./token-stream.ts";
 import { TokenWriter } from "./token-writer.ts";
@@ -38,6 +39,8 @@ It is configured by the environment:
   AXON_CONTEXT_TOKENS        a shorter context than the model's
   AXON_CACHE_MIB             memory for keys and values, of all ranks together (default 1024)
   AXON_SLOTS                 turns at the same time (default 16)
+  AXON_ABANDON_MS            how long a turn goes on that nobody watches (default 60000; 0: for ever)
+  AXON_MS_PER_TOKEN          no faster than this in a turn, to see what happens in an answer (default 0)
   AXON_DRAIN_MS              time for running turns after SIGTERM (default 10000)
   LOG_LEVEL                  DEBUG, INFO, WARN or ERROR
 and by what the AWS SDK reads: AWS_REGION, AWS_ENDPOINT_URL_SQS, credentials.
@@ -100,15 +103,18 @@ async function start(logger: Logger) {
   const groupId = config.AXON_GROUP_ID ?? processId("group");
   logger.appendKeys({ groupId, leaderId, revision });
 
-  const [engine, tokenizer] = await Promise.all([
+  const [embedded, tokenizer] = await Promise.all([
     startEmbeddedEngine(engineOptions(config)),
     loadTokenizer(config.AXON_MODEL_DIR),
   ]);
+  const pace = config.AXON_MS_PER_TOKEN;
+  const engine = pace > 0 ? pacedEngine(embedded, pace) : embedded;
   const { redis, subscriber } = connectRedis(config.REDIS_URL, logger);
   const sqs = new SQSClient();
   const stream = tokenStream(redis);
   const leader = new Leader({
-    ...{ engine, tokenizer, stream, leaderId, groupId, logger },
+    ...{ engine, tokenizer, stream, leaderId, groupId, logger, revision },
+    abandonMs: config.AXON_ABANDON_MS,
     queue: jobQueue(sqs, config, logger),
     writer: new TokenWriter(stream, {
       now: Date.now,

@@ -42,6 +42,8 @@ export const resumeFrameSchema = z.strictObject({
   turnId: idSchema,
   /** The last sequence number that the client has applied; 0 for all of the answer. */
   after: z.int().min(0),
+  /** The epoch of that token, by which is found out whether the record still has it. */
+  epoch: z.int().min(0).default(0),
 });
 
 export type ChatFrame = z.infer<typeof chatFrameSchema>;
@@ -72,6 +74,11 @@ const tokensFrameSchema = z.strictObject({
   from: z.int().min(1),
   to: z.int().min(1),
   text: z.string(),
+  /**
+   * Which of the turn's leaders wrote token `to`; it grows when another takes the turn over. 0 where the
+   * answer is told from the log.
+   */
+  epoch: z.int().min(0),
 });
 
 /**
@@ -84,11 +91,12 @@ const rewindFrameSchema = z.strictObject({
   to: z.int().min(0),
 });
 
-/** The last frame of a turn. `lastSeq` is the number of its tokens. */
+/** The last frame of a turn. `lastSeq` is the number of its tokens, `epoch` that of the last of them. */
 export const doneFrameSchema = z.strictObject({
   type: z.literal("done"),
   turnId: z.string(),
   lastSeq: z.int().min(0),
+  epoch: z.int().min(0),
   finishReason: z.enum(["stop", "length", "cancelled", "failed"]),
   usage: usageSchema,
   timings: timingsSchema,

@@ -59,7 +59,12 @@ export const reportSchema = z.discriminatedUnion("type", [
     ...reportEnding,
     finishReason: z.enum(["stop", "length"]),
   }),
-  z.strictObject({ type: z.literal("cancelled"), ...reportEnding }),
+  z.strictObject({
+    type: z.literal("cancelled"),
+    ...reportEnding,
+    /** "abandoned": nobody has watched it for too long, which is the leader's to find out. */
+    reason: z.enum(["user", "abandoned"]).default("user"),
+  }),
   z.strictObject({
     type: z.literal("failed"),
     ...reportEnding,

@@ -10,19 +10,44 @@ import { doneFrameSchema } from "./frames.ts";
 
 /**
  * Hash, the turn's state for the data plane: `epoch`, `leaderId`, `groupId`, `tenantId`, `lastSeq`;
- * `leaseUntilMs`, `startedAt`, `firstTokenAt` (ms of Redis's clock); `cancel` ("user" | "abandoned");
- * `sealed` ("1" once the end is in the stream).
+ * `leaseUntilMs`, `startedAt`, `firstTokenAt`, `unwatchedAt` (ms of Redis's clock); `cancel` ("user" |
+ * "abandoned"); `sealed` ("1" once the end is in the stream).
  */
 export const turnKey = (turnId: string): string => `turn:{${turnId}}`;
 
 /**
- * Stream, one entry per token with the id `<seq>-0` and the fields `text` and `token`; after the
- * last token one more entry with the field `end`, a JSON StreamEnd.
+ * Stream, one entry per token with the id `<seq>-0` and the fields `text`, `token` and `epoch` (whose
+ * leader wrote it); after the last token one more entry with the fields `end`, a JSON StreamEnd, and
+ * `epoch`.
  */
 export const turnTokensKey = (turnId: string): string => `turn:{${turnId}}:tokens`;
 
-/** Hash, connectionId → last sequence number delivered to it. */
+/** String, JSON: the job, as long as the turn runs. Whoever takes the turn over goes on from it. */
+export const turnJobKey = (turnId: string): string => `turn:{${turnId}}:job`;
+
+/** Hash, connectionId → what it has got: `watcherValue`. */
 export const turnWatchersKey = (turnId: string): string => `turn:{${turnId}}:watchers`;
+
+/** How far a connection has got with a turn. */
+export interface WatcherProgress {
+  /** The last sequence number delivered to it. */
+  sent: number;
+  /** The epoch of that token; 0 where it is not known. */
+  epoch: number;
+}
+
+export const watcherValue = ({ sent, epoch }: WatcherProgress): string => `${sent}:${epoch}`;
+
+export function parseWatcherValue(text: string): WatcherProgress {
+  const [sent = 0, epoch = 0] = text.split(":").map(Number);
+  return { sent, epoch };
+}
+
+/**
+ * Sorted set, turnId → end of its lease, in ms of Redis's clock: the turns that leaders of a revision
+ * run. It only says where to look; whose a turn is stands in the turn's own hash.
+ */
+export const leasesKey = (revision: string): string => `leases:{${revision}}`;
 
 /** String, "1": the job was sent. It expires, so that the outbox sends again what was lost. */
 export const turnSentKey = (turnId: string): string => `turn:{${turnId}}:sent`;
@@ -51,8 +76,44 @@ export const shardLeaseKey = (shard: number): string => `relay:{${shard}}:lease`
 /** Set of turnIds of the shard that someone watches: what a new owner has to take up. */
 export const shardTurnsKey = (shard: number): string => `relay:{${shard}}:turns`;
 
-/** Channel on which the owner of the shard hears of new tokens and watchers. */
+/** Channel on which the owner of the shard hears of watchers that come and go. */
 export const shardChannel = (shard: number): string => `relay:${shard}`;
+
+/** Channel on which whoever watches the turn hears of its new tokens and of its end. */
+export const turnChannel = (turnId: string): string => `turn:{${turnId}}:said`;
+
+/** Sorted set, relayId → when it was last alive, in ms of Redis's clock: the relays there are. */
+export const relaysKey = "relays";
+
+/** Set of turnIds that connections of the relay itself watch: what is cleared up after its death. */
+export const relayTurnsKey = (relayId: string): string => `relay:{${relayId}}:turns`;
+
+/** Channel on which a relay hears of watchers that are connected to itself. */
+export const relayChannel = (relayId: string): string => `relay:${relayId}`;
+
+/** A connection to a relay's own front door carries the relay's id before the dot. */
+export const relayConnectionId = (relayId: string, name: string): string => `${relayId}.${name}`;
+
+/** The relay that a connection is connected to; undefined for one of API Gateway. */
+export function relayOf(connectionId: string): string | undefined {
+  return /^(relay_[0-9A-Z]{16})\.\w+$/.exec(connectionId)?.[1];
+}
+
+/**
+ * Who serves a connection that watches a turn: the relay that it is connected to, or the owner of the
+ * turn's shard. `channel` is where that relay hears of it, `turnsKey` the set that names the turn to it.
+ */
+export function watchRoute(
+  turnId: string,
+  connectionId: string,
+): { channel: string; turnsKey: string } {
+  const relayId = relayOf(connectionId);
+  if (relayId !== undefined) {
+    return { channel: relayChannel(relayId), turnsKey: relayTurnsKey(relayId) };
+  }
+  const shard = relayShardOf(turnId);
+  return { channel: shardChannel(shard), turnsKey: shardTurnsKey(shard) };
+}
 
 /** Channel on which leaders hear that a turn is to be cancelled; the message is the turnId. */
 export const cancelChannel = "cancel";
@@ -65,25 +126,38 @@ export const streamEndSchema = doneFrameSchema.omit({ type: true, turnId: true }
 export type StreamEnd = z.infer<typeof streamEndSchema>;
 
 /**
- * What is published on a shard's channel. A lost message loses nothing: the tokens stand in the
- * stream, and the next message shows the gap.
+ * What is published on a turn's channel. A lost message loses nothing: the tokens stand in the stream,
+ * and the next message shows the gap.
  */
-export const shardMessageSchema = z.discriminatedUnion("kind", [
+export const turnMessageSchema = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("tokens"),
     turnId: z.string(),
+    epoch: z.int().min(0),
     /** Sequence number of the first text. */
     from: z.int().min(1),
     /** One text a token; "" where a token completes no character. */
     texts: z.array(z.string()).min(1),
   }),
-  z.strictObject({ kind: z.literal("end"), turnId: z.string(), end: streamEndSchema }),
+  z.strictObject({
+    kind: z.literal("end"),
+    turnId: z.string(),
+    epoch: z.int().min(0),
+    end: streamEndSchema,
+  }),
+]);
+export type TurnMessage = z.infer<typeof turnMessageSchema>;
+
+/** What is published on a `watchRoute`'s channel. */
+export const watchMessageSchema = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("watch"),
     turnId: z.string(),
     connectionId: z.string(),
-    after: z.int().min(0),
+    /** What the connection has of the turn: `WatcherProgress`. */
+    sent: z.int().min(0),
+    epoch: z.int().min(0),
   }),
   z.strictObject({ kind: z.literal("gone"), connectionId: z.string() }),
 ]);
-export type ShardMessage = z.infer<typeof shardMessageSchema>;
+export type WatchMessage = z.infer<typeof watchMessageSchema>;

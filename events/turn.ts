@@ -7,13 +7,14 @@ import type { Timings, TurnEvent, Usage } from "./turn-events.ts";
  * The turn: one prompt and its answer.
  *
  *   none       → requested   when a user asks.
- *   requested  → running     when a leader has claimed the job (epoch 1).
+ *   requested  → running     when a leader has claimed the job.
  *   running    → running     when another leader takes it over (a higher epoch).
  *   requested, running → completed | cancelled | failed   by the report of the leader with the
  *              highest epoch. These three are terminal: nothing changes a turn after them.
  *
- * A request to cancel is a wish: it changes no state. The turn ends when the leader reports how it
- * ended, which may still be `completed`, if the last token came first.
+ * A request to cancel is a wish, of the user or of a leader that sees nobody watching: it changes no
+ * state. The turn ends when the leader reports how it ended, which may still be `completed`, if the
+ * last token came first.
  *
  * Reports arrive at least once. One of a lower epoch comes from a leader that has lost the turn;
  * it says nothing. One that arrives before its `started` implies it.
@@ -56,7 +57,7 @@ export type TurnCommand =
   | ({ type: "ReportStarted"; emittedTokens: number } & Stamp & Runner)
   | ({ type: "RequestCancel"; tenantId: string; reason: "user" | "abandoned" } & Stamp)
   | ({ type: "ReportCompleted"; finishReason: "stop" | "length" } & Stamp & Ending)
-  | ({ type: "ReportCancelled" } & Stamp & Ending)
+  | ({ type: "ReportCancelled"; reason: "user" | "abandoned" } & Stamp & Ending)
   | ({ type: "ReportFailed"; code: string; message: string } & Stamp & Ending);
 
 export function isTerminal(state: TurnState): boolean {
@@ -103,8 +104,13 @@ function decide(command: TurnCommand, state: TurnState): TurnEvent[] {
         { type: "TurnCompleted", ...stamp, epoch, text, usage, finishReason, timings },
       ];
     }
-    case "ReportCancelled":
-      return [...implied, { type: "TurnCancelled", ...stamp, epoch, text, usage, timings }];
+    case "ReportCancelled": {
+      const { reason } = command;
+      const isNews = reason === "abandoned" && !state.cancelRequested;
+      const wish: TurnEvent[] = isNews ? [{ type: "TurnCancelRequested", ...stamp, reason }] : [];
+      const end = { type: "TurnCancelled", ...stamp, epoch, text, usage, timings } as const;
+      return [...implied, ...wish, end];
+    }
     case "ReportFailed": {
       const { code, message } = command;
       return [...implied, { type: "TurnFailed", ...stamp, epoch, text, usage, code, message }];

@@ -70,7 +70,7 @@ export function chat(deps: Deps): SocketHandler {
       known,
     );
     if (requested.state.status === "none") throw new Error(`Turn ${turnId} was not requested.`);
-    await watchTurn(deps.redis, turnId, request.connectionId, 0);
+    await watchTurn(deps.redis, turnId, request.connectionId);
     await trySendJob(deps, request, requested.state, exchanges);
     await request.answer(accepted(frame, requested.state));
   });
@@ -176,7 +176,7 @@ async function acceptAgain(
     for (const reply of framesFromLog(events)) await request.answer(reply);
     return;
   }
-  await watchTurn(deps.redis, turn.turnId, connectionId, 0);
+  await watchTurn(deps.redis, turn.turnId, connectionId);
   if (!isTerminal(turn) && !stream.sealed && !(await wasSent(deps, turn.turnId))) {
     const earlier = await turnsBefore(deps, turn.conversationId, turn.turnId);
     const { exchanges } = await contextAfter(deps, turn.conversationId, earlier);

@@ -33,7 +33,7 @@ function commandOf(message: Report): TurnCommand {
     case "completed":
       return { type: "ReportCompleted", ...ending, finishReason: message.finishReason };
     case "cancelled":
-      return { type: "ReportCancelled", ...ending };
+      return { type: "ReportCancelled", ...ending, reason: message.reason };
     case "failed":
       return { type: "ReportFailed", ...ending, code: message.code, message: message.message };
   }

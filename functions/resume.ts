@@ -9,26 +9,28 @@ import { watchTurn } from "./lib/watchers.ts";
 
 /**
  * Goes on with a turn's answer after the last token that the client has. The relay does it from the
- * token stream; when that has expired the log has the answer, and when it was lost, or lost its end,
- * the client cuts back to what there is.
+ * token stream, and finds out by its epoch whether the stream still has that token. Where the stream has
+ * expired, or tells another ending than the log, the log has the answer.
  */
 export function resume(deps: Deps): SocketHandler {
   return socketHandler(deps, resumeFrameSchema, async (request) => {
-    const { turnId, after } = request.frame;
+    const { turnId, after, epoch } = request.frame;
     const { state, events } = await load(deps.log, turns, turnId);
     if (state.status === "none" || state.tenantId !== request.identity.tenantId) {
       throw new AxonError("turn_not_found", `There is no turn ${turnId}.`, { field: "turnId" });
     }
     request.log.add({ conversationId: state.conversationId, correlationId: state.correlationId });
     const stream = await streamPresence(deps, turnId);
-    if (isTerminal(state) && !stream.exists) {
+    const tellsTheRecord = stream.exists && (!stream.sealed || stream.epoch === state.epoch);
+    if (isTerminal(state) && !tellsTheRecord) {
       // The log does not know where token `after` ends, so the answer is told from its start.
       if (after > 0) await request.answer({ type: "rewind", turnId, to: 0 });
       for (const frame of framesFromLog(events)) await request.answer(frame);
       return;
     }
-    const from = Math.min(after, stream.lastSeq);
-    if (from < after) await request.answer({ type: "rewind", turnId, to: from });
-    await watchTurn(deps.redis, turnId, request.connectionId, from);
+    // Without its epoch nobody can tell of a token beyond the stream whether it is part of the answer.
+    const sent = epoch === 0 ? Math.min(after, stream.lastSeq) : after;
+    if (sent < after) await request.answer({ type: "rewind", turnId, to: sent });
+    await watchTurn(deps.redis, turnId, request.connectionId, { sent, epoch });
   });
 }

@@ -10,5 +10,9 @@ export const controlPlaneSchema = z.strictObject({
   /** The key that the page is given. */
   credential: z.string(),
   model: stageModelSchema,
+  /** Where its functions can be invoked by name. */
+  lambdaPort: z.int(),
+  /** Where WebSockets are opened, when not at the gateway. */
+  doorUrl: z.string().optional(),
 });
 export type ControlPlaneConfig = z.infer<typeof controlPlaneSchema>;

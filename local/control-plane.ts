@@ -1,6 +1,7 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { GetQueueAttributesCommand, SQSClient } from "@aws-sdk/client-sqs";
 import { z } from "zod";
+import { type SocketEvent, socketLimits } from "../dataplane/relay/sockets.ts";
 import type { EventLog } from "../events/event-log.ts";
 import { cancel } from "../functions/cancel.ts";
 import { chat } from "../functions/chat.ts";
@@ -19,9 +20,9 @@ import { pause } from "./bell.ts";
 import { postgresCheckpoint } from "./checkpoints.ts";
 import { type ControlPlaneConfig, controlPlaneSchema } from "./control-plane-config.ts";
 import { queueSource, schedule, tableStreamHandle } from "./event-sources.ts";
-import { startGateway } from "./gateway.ts";
+import { type SocketRoutes, startGateway } from "./gateway.ts";
 import { urlHost } from "./gateway-access.ts";
-import type { SocketEvent, SocketRoutes } from "./gateway-sockets.ts";
+import { startLambdaApi } from "./lambda-api.ts";
 import { invoke } from "./lambda-context.ts";
 import { followLog, type LogFollower } from "./log-follower.ts";
 import { createEventTable, createQueue, type QueuePair } from "./provision.ts";
@@ -72,11 +73,16 @@ async function start() {
   });
   const sweepOpen = sweep(deps);
   const sweeping = schedule(sweepEveryMs, () => invoke("sweep", sweepOpen, {}, 60_000), onError);
+  const { credential, doorUrl: webSocketUrl = "/" } = config;
+  const routes = routesOf(deps);
+  const lambda = await startLambdaApi(routes, {
+    // Unknown where the credentials are not the stage's own.
+    accessKeyId: process.env["AWS_ACCESS_KEY_ID"] ?? "",
+    ...{ port: config.lambdaPort, timeoutMs: socketLimits.integrationMs },
+  });
   const gateway = await startGateway({
     ...{ host: config.host, port: config.port, pageDir: config.pageDir },
-    routes: routesOf(deps),
-    http: history(deps),
-    pageConfig: { webSocketUrl: "/", apiUrl: "/api", credential: config.credential },
+    ...{ routes, http: history(deps), pageConfig: { webSocketUrl, apiUrl: "/api", credential } },
   });
   // The queues are new and empty: marks that a job was sent are older than they are. The open turns
   // are known once the projection has seen all of the log.
@@ -89,6 +95,7 @@ async function start() {
     quiesce: gateway.quiesce,
     async stop() {
       await gateway.stop();
+      await lambda.stop();
       await emptied(sqs, reports.url);
       await Promise.all([source.stop(), sweeping.stop(), ...followers.map((one) => one.stop())]);
       sqs.destroy();

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { WebSocket } from "ws";
-import type { Connection, GatewayLimits, SocketApi } from "./gateway-sockets.ts";
+import type { Connection, SocketApi, SocketLimits } from "../dataplane/relay/sockets.ts";
 
 const path = /^\/(?:@|%40)connections\/([^/]+)$/i;
 
@@ -17,7 +17,7 @@ export function callbackTarget(pathname: string): string | undefined {
  */
 export async function answerCallback(
   api: SocketApi,
-  limits: GatewayLimits,
+  limits: SocketLimits,
   connectionId: string,
   request: IncomingMessage,
   response: ServerResponse,

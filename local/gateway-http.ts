@@ -5,8 +5,9 @@ import type {
   APIGatewayProxyStructuredResultV2,
   Context,
 } from "aws-lambda";
+import { InvocationTimeout } from "../dataplane/relay/sockets.ts";
 import { readBody } from "./gateway-callbacks.ts";
-import { InvocationTimeout, invoke } from "./lambda-context.ts";
+import { invoke } from "./lambda-context.ts";
 
 export type HttpFunction = (
   event: APIGatewayProxyEventV2,

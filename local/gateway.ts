@@ -1,23 +1,27 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import {
+  refuseUpgrade,
+  SocketApi,
+  type SocketEvent,
+  type SocketLimits,
+  socketLimits,
+} from "../dataplane/relay/sockets.ts";
 import { isLocalHost, isOwnOrigin, pathOf, urlHost } from "./gateway-access.ts";
 import { answerCallback, callbackTarget } from "./gateway-callbacks.ts";
 import { answerHttp, type HttpFunction, sendMessage } from "./gateway-http.ts";
 import { answerPage } from "./gateway-page.ts";
-import {
-  type GatewayLimits,
-  gatewayLimits,
-  refuseUpgrade,
-  SocketApi,
-  type SocketRoutes,
-} from "./gateway-sockets.ts";
+import { handlerFunctions, type LambdaFunction } from "./lambda-context.ts";
 import { listenError } from "./part.ts";
+
+export type SocketRoutes = Readonly<Record<string, LambdaFunction<SocketEvent>>>;
 
 export interface GatewayOptions {
   /** 127.0.0.1, unless others are to reach it. */
   host: string;
   /** 0 for any. */
   port: number;
+  /** Handlers by route key: `$connect`, `$disconnect`, `$default`, and values of a frame's `action`. */
   routes: SocketRoutes;
   /** Answers /api and what is below it. */
   http: HttpFunction;
@@ -25,7 +29,7 @@ export interface GatewayOptions {
   pageDir: string;
   /** What the page finds at /config.json. */
   pageConfig: Record<string, unknown>;
-  limits?: Partial<GatewayLimits>;
+  limits?: Partial<SocketLimits>;
 }
 
 export interface Gateway {
@@ -47,8 +51,9 @@ export interface Gateway {
  * @throws StageError port_in_use
  */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const limits = { ...gatewayLimits, ...options.limits };
-  const sockets = new SocketApi(options.routes, limits);
+  const limits = { ...socketLimits, ...options.limits };
+  const functions = handlerFunctions(options.routes, limits.integrationMs);
+  const sockets = new SocketApi({ functions, limits });
   let quiet = false;
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,5 +1,10 @@
 import { randomUUID } from "node:crypto";
 import type { Context } from "aws-lambda";
+import {
+  InvocationTimeout,
+  type SocketEvent,
+  type SocketFunctions,
+} from "../dataplane/relay/sockets.ts";
 
 /** What Lambda tells a handler about its invocation. */
 function lambdaContext(functionName: string, timeoutMs: number): Context {
@@ -18,11 +23,6 @@ function lambdaContext(functionName: string, timeoutMs: number): Context {
     fail() {},
     succeed() {},
   };
-}
-
-/** A handler did not end in the time that its trigger gives it. */
-export class InvocationTimeout extends Error {
-  override readonly name = "InvocationTimeout";
 }
 
 /**
@@ -48,4 +48,20 @@ export async function invoke<Event, Result>(
   } finally {
     clearTimeout(timer);
   }
+}
+
+export type LambdaFunction<Event> = (event: Event, context: Context) => Promise<unknown>;
+
+/** Handlers by route key, as what is behind the routes of a WebSocket. */
+export function handlerFunctions(
+  handlers: Readonly<Record<string, LambdaFunction<SocketEvent>>>,
+  timeoutMs: number,
+): SocketFunctions {
+  return {
+    has: (route) => Object.hasOwn(handlers, route),
+    async invoke(route, event) {
+      const handler = handlers[route];
+      return handler && invoke(route, handler, event, timeoutMs);
+    },
+  };
 }

@@ -15,6 +15,9 @@ npm start -- [options]: the whole of Axon on this machine, and a page to chat wi
   --model M     a folder or .gguf file with a Llama model, or one of those that
                 \`npx axon models list\` shows (default axon-guide)
   --tp N        ranks that the weights are split over (default 2)
+  --groups N    groups that serve the model, each with a copy of it (default 1)
+  --relays N    relays that carry the token streams (default 1)
+  --front-door  the first relay terminates WebSockets itself, without the gateway
   --help        this text
 
 By the environment:
@@ -23,7 +26,8 @@ By the environment:
   AXON_API_KEYS    more keys: [{"sha256":"…","tenantId":"a","userId":"b"}], hashes of the keys
   REDIS_URL, DATABASE_URL, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB
                    a server to use instead of one of ours
-  AXON_WEIGHTS, AXON_TRANSPORT, AXON_SLOTS, AXON_CONTEXT_TOKENS, AXON_CACHE_MIB
+  AXON_WEIGHTS, AXON_TRANSPORT, AXON_SLOTS, AXON_CONTEXT_TOKENS, AXON_CACHE_MIB, AXON_ABANDON_MS,
+  AXON_MS_PER_TOKEN
                    of the engine: node dataplane/worker.ts --help explains them
   LOG_LEVEL        DEBUG, INFO, WARN or ERROR, for the logs in the data folder
 
@@ -38,6 +42,9 @@ function readOptions(): StageOptions | undefined {
         data: { type: "string", default: ".axon" },
         model: { type: "string" },
         tp: { type: "string", default: "2" },
+        groups: { type: "string", default: "1" },
+        relays: { type: "string", default: "1" },
+        "front-door": { type: "boolean", default: false },
         help: { type: "boolean", default: false },
       },
     });
@@ -46,11 +53,13 @@ function readOptions(): StageOptions | undefined {
     if (!Number.isInteger(port) || port < 0 || port > 65_535) {
       throw new Error(`PORT=${process.env["PORT"]} is no port: 0 to 65535`);
     }
-    if (!/^[1-9]\d?$/.test(values.tp)) throw new Error(`--tp ${values.tp}: use 1, 2, 3 …`);
     return {
       dataDir: values.data,
       port,
-      ranks: Number(values.tp),
+      ranks: countOf("tp", values.tp),
+      groups: countOf("groups", values.groups),
+      relays: countOf("relays", values.relays),
+      frontDoor: values["front-door"],
       host: process.env["AXON_HOST"] ?? "127.0.0.1",
       ...(values.model !== undefined && { modelDir: findModel(values.model) }),
       note: (line) => console.log(`! ${line}`),
@@ -59,6 +68,11 @@ function readOptions(): StageOptions | undefined {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new StageError("invalid_option", `${why}. See: npm start -- --help`, cause);
   }
+}
+
+function countOf(option: string, text: string): number {
+  if (!/^[1-9]\d?$/.test(text)) throw new Error(`--${option} ${text}: use 1, 2, 3 …`);
+  return Number(text);
 }
 
 function print({ url, model, parts }: Stage, options: StageOptions): void {

@@ -26,8 +26,13 @@ export interface StageOptions {
   /** 127.0.0.1 unless others are to reach it. */
   host?: string;
   modelDir?: string;
-  /** Tensor-parallel size: ranks of the group. */
+  /** Tensor-parallel size: ranks of a group. */
   ranks?: number;
+  /** Groups that serve the model, each with a copy of it. */
+  groups?: number;
+  relays?: number;
+  /** The first relay terminates WebSockets itself, and the page connects there. */
+  frontDoor?: boolean;
   /** Added to the environment of the parts. */
   env?: Readonly<Record<string, string>>;
   /** Keys beside the development key and those of AXON_API_KEYS. */
@@ -78,19 +83,27 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   const stop = async () => {
     quiesce();
     // The group first: what it still says has to reach the connections and the log.
-    for (const part of ["group", "relay", "control plane"]) await roster.stop(part);
+    await Promise.all(numbered("group", options.groups).map(roster.stop));
+    await Promise.all(numbered("relay", options.relays).map(roster.stop));
+    await roster.stop("control plane");
     await Promise.all(["redis", "postgresql", "emulators"].map(roster.stop));
     folder.release();
   };
   try {
     port = await usablePort(host, port);
     const env = await startStores(context);
+    const lambdaPort = await freePort();
+    const doorPort = options.frontDoor ? await freePort() : undefined;
     const plane = await startControlPlane(context, env, {
-      ...{ host, port, pageDir, model },
-      credential: developmentKey,
+      ...{ host, port, pageDir, model, lambdaPort, credential: developmentKey },
+      ...(doorPort !== undefined && { doorUrl: `http://${urlHost(host)}:${doorPort}` }),
     });
     quiesce = plane.quiesce;
-    await startDataPlane(context, { ...env, ...plane.env });
+    const planeEnv = { ...env, ...plane.env };
+    await allStarted([
+      startRelays(context, planeEnv, doorEnvironment(host, doorPort, lambdaPort)),
+      startGroups(context, planeEnv),
+    ]);
     announce();
     return { url: plane.url, credential: developmentKey, model, parts: roster.parts, stop };
   } catch (error) {
@@ -215,37 +228,62 @@ const groupSchema = z.looseObject({
   ranks: z.array(z.object({ rank: z.number(), pid: z.number() })),
 });
 
-async function startDataPlane(
-  { options, modelDir, folder, roster }: Context,
-  env: NodeJS.ProcessEnv,
-): Promise<void> {
-  const child = (name: string, script: URL, more: NodeJS.ProcessEnv): ChildCommand => ({
-    ...{ name, script, env: { ...env, ...more } },
-    logFile: folder.logFile(name),
+/** "group", "group 2", "group 3" … */
+const numbered = (name: string, count = 1): string[] =>
+  Array.from({ length: count }, (_, i) => (i === 0 ? name : `${name} ${i + 1}`));
+
+const command = ({ folder }: Context, name: string, script: URL, env: NodeJS.ProcessEnv) =>
+  ({
+    ...{ name, script, env, logFile: folder.logFile(name.replace(" ", "-")) },
     ...{ readyWithinMs: 120_000, stopWithinMs: 15_000 },
-  });
-  const relay = child("relay", relayScript, {});
-  const group = child("group", groupScript, {
-    AXON_MODEL_DIR: modelDir,
-    AXON_TP: String(options.ranks ?? 2),
-  });
-  const results = await Promise.allSettled([
-    roster.keep({
-      name: "relay",
-      start: () => startChild(relay),
-      describe: ({ pid, details }) => [
-        { name: "relay", address: String(details["relayId"] ?? ""), pid },
-      ],
-    }),
-    roster.keep({
-      name: "group",
-      start: () => startChild(group),
-      describe: ({ pid, details }) => {
-        const { revision, ranks } = groupSchema.parse(details);
-        return [{ name: "group", address: revision, pid, ranks }];
-      },
-    }),
-  ]);
+  }) satisfies ChildCommand;
+
+/** What makes a relay open a door of its own, with the control plane's functions behind it. */
+function doorEnvironment(host: string, port: number | undefined, lambdaPort: number) {
+  if (port === undefined) return {};
+  const names = ["$connect", "$disconnect", "$default", "chat", "cancel", "resume"];
+  return {
+    RELAY_LISTEN: `${host}:${port}`,
+    AXON_FUNCTIONS: JSON.stringify(Object.fromEntries(names.map((name) => [name, name]))),
+    AWS_ENDPOINT_URL_LAMBDA: `http://127.0.0.1:${lambdaPort}`,
+  };
+}
+
+/** Only the first has the door: two cannot listen at one address. */
+async function startRelays(context: Context, env: NodeJS.ProcessEnv, door: NodeJS.ProcessEnv) {
+  const names = numbered("relay", context.options.relays);
+  await allStarted(
+    names.map((name, i) =>
+      context.roster.keep({
+        name,
+        start: () =>
+          startChild(command(context, name, relayScript, { ...env, ...(i === 0 && door) })),
+        describe: ({ pid, details }) => [{ name, address: String(details["relayId"] ?? ""), pid }],
+      }),
+    ),
+  );
+}
+
+async function startGroups(context: Context, env: NodeJS.ProcessEnv) {
+  const { options, modelDir, roster } = context;
+  const groupEnv = { ...env, AXON_MODEL_DIR: modelDir, AXON_TP: String(options.ranks ?? 2) };
+  await allStarted(
+    numbered("group", options.groups).map((name) =>
+      roster.keep({
+        name,
+        start: () => startChild(command(context, name, groupScript, groupEnv)),
+        describe: ({ pid, details }) => {
+          const { revision, ranks } = groupSchema.parse(details);
+          return [{ name, address: revision, pid, ranks }];
+        },
+      }),
+    ),
+  );
+}
+
+/** @throws the first failure, once nothing is starting any more. */
+async function allStarted(starting: Promise<unknown>[]): Promise<void> {
+  const results = await Promise.allSettled(starting);
   for (const result of results) if (result.status === "rejected") throw result.reason;
 }
 

@@ -144,7 +144,7 @@ describe("functions", () => {
       if (["if", "for", "while", "switch", "describe", "test", "return"].includes(name)) return;
       const length = lines
         .slice(start)
-        .findIndex((other) => [`${indent}}`, `${indent}};`, `${indent}},`].includes(other));
+        .findIndex((other, i) => i > 0 && other.startsWith(`${indent}}`));
       if (length > 70) found.push(`${path}:${start + 1} ${name} has ${length + 1} lines`);
     });
     return found;

@@ -3,25 +3,32 @@ import type { Logger } from "@aws-lambda-powertools/logger";
 import type { Redis } from "ioredis";
 import type { ServerFrame } from "../../events/frames.ts";
 import {
-  connectionTurnsKey,
+  relayOf,
   relayShardOf,
-  type ShardMessage,
-  shardTurnsKey,
+  type TurnMessage,
   turnTokensKey,
-  turnWatchersKey,
+  type WatcherProgress,
+  type WatchMessage,
 } from "../../events/redis-keys.ts";
 import { backoffMs } from "../backoff.ts";
 import { classify } from "../errors.ts";
 import { readEntries } from "../token-stream.ts";
 import type { Connections } from "./connections.ts";
-import { Feed, type Watcher } from "./feed.ts";
+import { Feed, hasNews, mayBeCut, type SaidToken, type Watcher } from "./feed.ts";
+import type { WatchRecord } from "./watch-record.ts";
 
 export interface DeliveryDeps {
   redis: Redis;
   connections: Connections;
-  budget: { take(): Promise<void> };
   logger: Logger;
   now: () => number;
+}
+
+/** The way to the notifications of turns. */
+export interface TurnChannels {
+  /** Resolves when what is said from now on will be heard. */
+  listen(turnId: string): Promise<void>;
+  leave(turnId: string): void;
 }
 
 /** One connection, and the turns it waits for. */
@@ -37,11 +44,14 @@ interface NextFrame {
   watcher: Watcher;
   frame: ServerFrame;
   sent: number;
+  epoch: number;
   ends: boolean;
 }
 
 /** Tokens read from the stream at once. Their text stays far below a message's 128 KB. */
 const readTokens = 512;
+/** Tokens looked at in one step back, where the stream may have been cut. */
+const cutTokens = 64;
 /** After a failed read of a stream. */
 const rereadMs = 500;
 /** A connection that cannot be reached is given up after so many failed calls in a row. */
@@ -51,41 +61,40 @@ const mostFailures = 30;
  * Carries token streams to connections. Each connection has one call in flight at most; whatever its
  * turns say meanwhile goes out joined in the next call, the turns taking their turn. So the first
  * token leaves at once, a fast connection gets small frames, a slow one large ones, and nobody waits
- * for anybody else.
+ * for anybody else. What arrives in one reading from Redis leaves together too: the busier this
+ * process, the fewer and larger its frames.
  *
  * Of what a connection has yet to get, only the feed's tail is in memory; the stream has the rest.
  */
 export class Delivery {
   readonly #deps: DeliveryDeps;
+  readonly #channels: TurnChannels;
+  readonly #record: WatchRecord;
   readonly #feeds = new Map<string, Feed>();
   readonly #lines = new Map<string, Line>();
+  readonly #ready = new Set<Line>();
 
-  constructor(deps: DeliveryDeps) {
+  constructor(deps: DeliveryDeps, channels: TurnChannels, record: WatchRecord) {
     this.#deps = deps;
+    this.#channels = channels;
+    this.#record = record;
   }
 
-  hear(message: ShardMessage): void {
-    if (message.kind === "watch") {
-      this.watch(message.turnId, message.connectionId, message.after);
-    } else if (message.kind === "gone") {
-      const line = this.#lines.get(message.connectionId);
-      if (line !== undefined) this.#detach(line);
-    } else {
-      const feed = this.#feeds.get(message.turnId);
-      if (feed === undefined) return;
-      feed.heardAt = this.#deps.now();
-      if (message.kind === "tokens") feed.hear(message);
-      else feed.end = message.end;
-      this.#pumpAll(feed);
-    }
+  hearTurn(message: TurnMessage): void {
+    const feed = this.#feeds.get(message.turnId);
+    if (feed === undefined) return;
+    feed.heardAt = this.#deps.now();
+    feed.hear(message);
+    this.#pumpAll(feed);
   }
 
-  watch(turnId: string, connectionId: string, after: number): void {
-    let feed = this.#feeds.get(turnId);
-    if (feed === undefined) {
-      feed = new Feed(turnId, this.#deps.now());
-      this.#feeds.set(turnId, feed);
-    }
+  hearWatch(message: WatchMessage): void {
+    if (message.kind === "gone") this.forget(message.connectionId);
+    else this.watch(message.turnId, message.connectionId, message);
+  }
+
+  watch(turnId: string, connectionId: string, has: WatcherProgress): void {
+    const feed = this.#feeds.get(turnId) ?? this.#open(turnId);
     let line = this.#lines.get(connectionId);
     if (line === undefined) {
       line = { connectionId, busy: false, watchers: new Set() };
@@ -94,12 +103,18 @@ export class Delivery {
     const before = feed.watchers.get(connectionId);
     if (before !== undefined) line.watchers.delete(before);
     const watcher: Watcher = {
-      ...{ feed, connectionId, sent: after },
-      ...{ catchingUp: true, endSent: false, unsaved: false },
+      ...{ feed, connectionId, sent: has.sent, epoch: has.epoch, checkedEpoch: 0 },
+      ...{ catchingUp: true, missing: 0, endSent: false, unsaved: false },
     };
     feed.watchers.set(connectionId, watcher);
     line.watchers.add(watcher);
     this.#pump(line);
+  }
+
+  /** Forgets a connection that has closed. */
+  forget(connectionId: string): void {
+    const line = this.#lines.get(connectionId);
+    if (line !== undefined) this.#detach(line);
   }
 
   /** Reads the streams again of turns that have been silent: a notification may have been lost. */
@@ -113,38 +128,52 @@ export class Delivery {
     }
   }
 
-  /** Forgets a shard's turns; another relay has them now. */
+  /** Forgets a shard's turns; another relay has them now. Our own connections stay. */
   dropShard(shard: number): void {
     for (const [turnId, feed] of this.#feeds) {
       if (relayShardOf(turnId) !== shard) continue;
-      this.#feeds.delete(turnId);
-      for (const watcher of feed.watchers.values()) {
+      for (const watcher of [...feed.watchers.values()]) {
+        if (relayOf(watcher.connectionId) !== undefined) continue;
+        feed.watchers.delete(watcher.connectionId);
         this.#lines.get(watcher.connectionId)?.watchers.delete(watcher);
       }
+      if (feed.watchers.size === 0) this.#close(feed);
     }
   }
 
-  /** Writes how far each connection has got, for the relay that comes next. */
+  /** Writes how far connections have got, for the relay that comes next. */
   async saveProgress(): Promise<void> {
-    const pipeline = this.#deps.redis.pipeline();
-    for (const { turnId, watchers } of this.#feeds.values()) {
-      for (const watcher of watchers.values()) {
-        if (!watcher.unsaved) continue;
-        watcher.unsaved = false;
-        pipeline.hset(turnWatchersKey(turnId), watcher.connectionId, watcher.sent);
-      }
-    }
-    if (pipeline.length > 0) await pipeline.exec();
+    await this.#record.save(this.#watchers().filter((watcher) => watcher.unsaved));
+  }
+
+  /** Writes anew who watches what, after Redis may have lost it. */
+  async saveAll(): Promise<void> {
+    await this.#record.enter(this.#watchers());
   }
 
   /** Finishes the calls under way and notes how far each connection has got; then forgets it all. */
   async drain(patienceMs: number): Promise<void> {
-    const busy = () => [...this.#lines.values()].some((line) => line.busy);
+    const busy = () => this.#ready.size > 0 || [...this.#lines.values()].some((line) => line.busy);
     const deadline = this.#deps.now() + patienceMs;
     while (busy() && this.#deps.now() < deadline) await sleep(5);
     await this.saveProgress();
-    this.#feeds.clear();
+    for (const feed of this.#feeds.values()) this.#close(feed);
     for (const line of this.#lines.values()) line.watchers.clear();
+  }
+
+  #watchers(): Watcher[] {
+    return [...this.#feeds.values()].flatMap((feed) => [...feed.watchers.values()]);
+  }
+
+  #open(turnId: string): Feed {
+    const feed = new Feed(turnId, this.#channels.listen(turnId), this.#deps.now());
+    this.#feeds.set(turnId, feed);
+    return feed;
+  }
+
+  #close({ turnId }: Feed): void {
+    this.#feeds.delete(turnId);
+    this.#channels.leave(turnId);
   }
 
   #pumpAll(feed: Feed): void {
@@ -156,12 +185,22 @@ export class Delivery {
 
   #pump(line: Line): void {
     if (line.busy) return;
-    line.busy = true;
-    void this.#serveWhole(line).then(() => {
-      line.busy = false;
-      if ([...line.watchers].some(hasNews)) this.#pump(line);
-      else if (line.watchers.size === 0) this.#lines.delete(line.connectionId);
-    });
+    // After all that has arrived by now has been heard.
+    if (this.#ready.size === 0) setImmediate(() => this.#serveReady());
+    this.#ready.add(line);
+  }
+
+  #serveReady(): void {
+    const lines = [...this.#ready];
+    this.#ready.clear();
+    for (const line of lines) {
+      line.busy = true;
+      void this.#serveWhole(line).then(() => {
+        line.busy = false;
+        if ([...line.watchers].some(hasNews)) this.#pump(line);
+        else if (line.watchers.size === 0) this.#lines.delete(line.connectionId);
+      });
+    }
   }
 
   async #serveWhole(line: Line): Promise<void> {
@@ -181,13 +220,17 @@ export class Delivery {
   /** Serves a connection until there is nothing more to say. */
   async #serve(line: Line): Promise<void> {
     for (;;) {
+      if (![...line.watchers].some(hasNews)) return;
+      // What arrives while it waits for its call goes with it.
+      await this.#deps.connections.ready?.(line.connectionId);
       const next = await this.#firstWithNews(line);
       if (next === undefined) return;
-      const { watcher, frame, sent, ends } = next;
+      const { watcher, frame, sent, epoch, ends } = next;
       line.watchers.delete(watcher);
       line.watchers.add(watcher);
       if (!(await this.#deliver(line, frame))) return;
       watcher.sent = sent;
+      watcher.epoch = epoch;
       watcher.unsaved = true;
       if (ends) this.#finish(line, watcher);
     }
@@ -195,6 +238,7 @@ export class Delivery {
 
   async #firstWithNews(line: Line): Promise<NextFrame | undefined> {
     for (const watcher of [...line.watchers]) {
+      if (!hasNews(watcher)) continue;
       const next = await this.#nextFrame(watcher);
       if (next !== undefined && line.watchers.has(watcher)) return next;
     }
@@ -204,20 +248,55 @@ export class Delivery {
   async #nextFrame(watcher: Watcher): Promise<NextFrame | undefined> {
     const { feed, sent } = watcher;
     const { turnId } = feed;
-    const texts = await this.#textsAfter(watcher);
-    if (texts.length > 0) {
-      const to = sent + texts.length;
-      const frame = { type: "tokens", turnId, from: sent + 1, to, text: texts.join("") } as const;
-      return { watcher, frame, sent: to, ends: false };
+    if (!feed.isListening) await feed.listening;
+    const rewind = await this.#rewindOf(watcher);
+    if (rewind !== undefined) return rewind;
+    const tokens = await this.#tokensAfter(watcher);
+    // What was read may be the first that is seen of another leader.
+    const lateRewind = await this.#rewindOf(watcher);
+    if (lateRewind !== undefined) return lateRewind;
+    const last = tokens.at(-1);
+    if (last !== undefined) {
+      const [from, to, epoch] = [sent + 1, sent + tokens.length, last.epoch];
+      const text = tokens.length === 1 ? last.text : tokens.map((token) => token.text).join("");
+      const frame = { type: "tokens", turnId, from, to, text, epoch } as const;
+      return { watcher, frame, sent: to, epoch, ends: false };
     }
-    if (feed.end !== undefined && sent >= feed.end.lastSeq && !watcher.endSent) {
-      return { watcher, frame: { type: "done", turnId, ...feed.end }, sent, ends: true };
+    if (feed.end === undefined || sent < feed.end.lastSeq || watcher.endSent) return undefined;
+    if (sent > feed.end.lastSeq) return rewindTo(watcher, feed.end.lastSeq);
+    const frame = { type: "done", turnId, ...feed.end } as const;
+    return { watcher, frame, sent, epoch: watcher.epoch, ends: true };
+  }
+
+  /** The frame that cuts a watcher back to what the stream has, where that is needed. */
+  async #rewindOf(watcher: Watcher): Promise<NextFrame | undefined> {
+    if (!mayBeCut(watcher)) return undefined;
+    const kept = await this.#keptOf(watcher);
+    if (kept === watcher.sent) return undefined;
+    watcher.catchingUp = true;
+    return rewindTo(watcher, kept);
+  }
+
+  /**
+   * How many of the tokens that a watcher was sent are still in the stream. Epochs grow along a stream,
+   * and a leader writes after what it has found; so tokens of the watcher's epoch, and of those before
+   * it, are the ones that it was sent, and those of later epochs stand in place of tokens that are lost.
+   */
+  async #keptOf(watcher: Watcher): Promise<number> {
+    const { feed, sent, epoch } = watcher;
+    watcher.checkedEpoch = feed.epoch;
+    const key = turnTokensKey(feed.turnId);
+    for (let upTo = sent; upTo > 0; upTo -= cutTokens) {
+      const from = Math.max(1, upTo - cutTokens + 1);
+      const { tokens } = readEntries(await this.#deps.redis.xrange(key, `${from}-0`, `${upTo}-0`));
+      const index = tokens.findLastIndex((token) => token.epoch <= epoch);
+      if (index !== -1) return from + index;
     }
-    return undefined;
+    return 0;
   }
 
   /** What the watcher lacks, from the feed's tail if it reaches back so far, else from the stream. */
-  async #textsAfter(watcher: Watcher): Promise<string[]> {
+  async #tokensAfter(watcher: Watcher): Promise<SaidToken[]> {
     const { feed, sent } = watcher;
     const known = watcher.catchingUp ? undefined : feed.after(sent);
     if (known !== undefined) return known;
@@ -225,18 +304,19 @@ export class Delivery {
     watcher.catchingUp = false;
     const key = turnTokensKey(feed.turnId);
     const entries = await this.#deps.redis.xrange(key, `(${sent}-0`, "+", "COUNT", readTokens);
-    const { tokens, end } = readEntries(entries);
+    const { tokens, end, epoch } = readEntries(entries);
+    feed.noteEpoch(epoch);
     feed.end ??= end;
     if (entries.length === readTokens) watcher.catchingUp = true;
-    return tokens.map((token) => token.text);
+    if (tokens.length === 0) watcher.missing = feed.lastSeq;
+    return tokens;
   }
 
   /** @returns false when the connection is gone. */
   async #deliver(line: Line, frame: ServerFrame): Promise<boolean> {
-    const { budget, connections, logger } = this.#deps;
+    const { connections, logger } = this.#deps;
     const { connectionId } = line;
     for (let failures = 0; ; failures++) {
-      await budget.take();
       try {
         if ((await connections.post(connectionId, frame)) === "sent") return true;
         break;
@@ -246,6 +326,7 @@ export class Delivery {
           break;
         }
         await sleep(backoffMs(failures, 20, 2_000));
+        await connections.ready?.(connectionId);
       }
     }
     this.#detach(line);
@@ -270,22 +351,18 @@ export class Delivery {
     // It may have asked anew while its last frame was on its way.
     if (watchers.get(connectionId) !== watcher) return;
     watchers.delete(connectionId);
-    const pipeline = this.#deps.redis
-      .pipeline()
-      .hdel(turnWatchersKey(turnId), connectionId)
-      .srem(connectionTurnsKey(connectionId), turnId);
-    if (watchers.size === 0) {
-      this.#feeds.delete(turnId);
-      pipeline.srem(shardTurnsKey(relayShardOf(turnId)), turnId);
-    }
-    pipeline.exec().catch((error: unknown) => {
+    if (watchers.size === 0) this.#close(feed);
+    this.#record.remove(watcher, [...watchers.keys()]).catch((error: unknown) => {
       const details = { turnId, connectionId, error: error as Error };
       this.#deps.logger.warn("a watcher stays in Redis", details);
     });
   }
 }
 
-/** Something arrived after the last look. */
-function hasNews({ feed, sent, catchingUp, endSent }: Watcher): boolean {
-  return catchingUp || sent < feed.lastSeq || (feed.end !== undefined && !endSent);
-}
+const rewindTo = (watcher: Watcher, to: number): NextFrame => {
+  const { turnId } = watcher.feed;
+  return {
+    ...{ watcher, frame: { type: "rewind", turnId, to }, sent: to },
+    ...{ epoch: to === 0 ? 0 : watcher.epoch, ends: false },
+  };
+};

@@ -1,7 +1,14 @@
-import type { ShardMessage, StreamEnd } from "../../events/redis-keys.ts";
+import type { StreamEnd, TurnMessage } from "../../events/redis-keys.ts";
 
 /** This many of a turn's latest tokens are kept; whoever is further behind reads the stream. */
 const tailTokens = 256;
+
+/** A token as a watcher gets it. */
+export interface SaidToken {
+  text: string;
+  /** Of the leader that wrote it. */
+  epoch: number;
+}
 
 /**
  * What a relay knows of one watched turn: the tail of its token stream, as the notifications brought
@@ -10,15 +17,25 @@ const tailTokens = 256;
 export class Feed {
   readonly turnId: string;
   readonly watchers = new Map<string, Watcher>();
+  /** Resolves when notifications of the turn reach us: what the stream lacks after it, they bring. */
+  readonly listening: Promise<void>;
+  isListening = false;
   end: StreamEnd | undefined;
   heardAt: number;
-  #tail: string[] = [];
+  /** The highest epoch of which anything was seen. */
+  epoch = 0;
+  #tail: SaidToken[] = [];
   /** Sequence number of the first token in the tail. */
   #tailFrom = 1;
 
-  constructor(turnId: string, now: number) {
+  constructor(turnId: string, listening: Promise<void>, now: number) {
     this.turnId = turnId;
     this.heardAt = now;
+    this.listening = listening.then(() => {
+      this.isListening = true;
+    });
+    // Whoever waits for it hears of a failure.
+    this.listening.catch(() => {});
   }
 
   /** The highest sequence number that this feed has heard of. */
@@ -26,14 +43,25 @@ export class Feed {
     return this.end?.lastSeq ?? this.#tailFrom + this.#tail.length - 1;
   }
 
-  hear({ from, texts }: Extract<ShardMessage, { kind: "tokens" }>): void {
+  hear(message: TurnMessage): void {
+    this.noteEpoch(message.epoch);
+    if (message.kind === "end") {
+      this.end = message.end;
+      return;
+    }
+    const { from, epoch, texts } = message;
     const next = this.#tailFrom + this.#tail.length;
-    if (from > next) {
-      // Notifications were lost. What lies between is in the stream.
-      this.#tail = [...texts];
+    const isNewer = epoch > (this.#tail.at(-1)?.epoch ?? 0);
+    if (from > next || from < this.#tailFrom) {
+      // Notifications were lost, or Redis has lost all that is here. What lies between is in the stream.
+      if (from < this.#tailFrom && !isNewer) return;
+      this.#tail = texts.map((text) => ({ text, epoch }));
       this.#tailFrom = from;
     } else {
-      this.#tail.push(...texts.slice(next - from));
+      // A new leader goes on after the tokens that it has found, which need not be all of these.
+      if (isNewer) this.#tail.length = from - this.#tailFrom;
+      const known = this.#tailFrom + this.#tail.length - from;
+      for (const text of texts.slice(known)) this.#tail.push({ text, epoch });
     }
     const excess = this.#tail.length - tailTokens;
     if (excess > 0) {
@@ -42,11 +70,15 @@ export class Feed {
     }
   }
 
-  /** The texts after `seq`, if the tail reaches back that far. */
-  after(seq: number): string[] | undefined {
+  noteEpoch(epoch: number): void {
+    if (epoch > this.epoch) this.epoch = epoch;
+  }
+
+  /** The tokens after `seq`, if the tail reaches back that far. */
+  after(seq: number): SaidToken[] | undefined {
     if (seq + 1 < this.#tailFrom) return undefined;
-    const texts = this.#tail.slice(seq + 1 - this.#tailFrom);
-    return texts.length === 0 ? undefined : texts;
+    const tokens = this.#tail.slice(seq + 1 - this.#tailFrom);
+    return tokens.length === 0 ? undefined : tokens;
   }
 }
 
@@ -54,11 +86,32 @@ export class Feed {
 export interface Watcher {
   feed: Feed;
   connectionId: string;
-  /** The last sequence number that was delivered. */
+  /** The last sequence number that was delivered, and the epoch of that token; 0 where it is unknown. */
   sent: number;
+  epoch: number;
+  /** Up to this epoch of the feed, what was delivered is known to be in the stream. */
+  checkedEpoch: number;
   /** It has to read the stream before it can trust the notifications. */
   catchingUp: boolean;
+  /** Tokens up to this one were heard of and are not in the stream: they are not looked for again. */
+  missing: number;
   endSent: boolean;
   /** `sent` has moved since it was last written to Redis. */
   unsaved: boolean;
+}
+
+/** Something arrived after the last look. */
+export function hasNews(watcher: Watcher): boolean {
+  const { feed, sent, catchingUp, missing, endSent } = watcher;
+  if (catchingUp || mayBeCut(watcher)) return true;
+  if (sent < feed.lastSeq) return feed.lastSeq !== missing;
+  return feed.end !== undefined && !endSent;
+}
+
+/**
+ * Another leader has written since: where Redis had lost tokens before it came, it has written others in
+ * their place.
+ */
+export function mayBeCut({ feed, sent, epoch, checkedEpoch }: Watcher): boolean {
+  return sent > 0 && epoch > 0 && feed.epoch > Math.max(epoch, checkedEpoch);
 }

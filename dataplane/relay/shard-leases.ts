@@ -1,12 +1,14 @@
 import type { Redis } from "ioredis";
 import { relayShards, shardLeaseKey } from "../../events/redis-keys.ts";
+import { repliesOf } from "../redis-replies.ts";
 import { defineScripts } from "../scripts.ts";
 
-const shardLeaseMs = 3_000;
+/** With a renewal every second, a dead relay's shards have another owner within 3 s. */
+const shardLeaseMs = 1_900;
 
 /**
- * Which shards this relay owns. It asks for all of them, once a second: those it has are kept, those
- * whose lease has run out are taken.
+ * Which shards this relay owns. Once a second it renews the leases of those it has, and takes free ones
+ * up to its share of all; of what it has above that it gives one back at a time.
  */
 export function shardLeases(
   redis: Redis,
@@ -16,22 +18,39 @@ export function shardLeases(
   defineScripts(redis);
   const owned = new Set<number>();
 
-  async function renew(): Promise<void> {
+  const keep = async (shards: readonly number[], leaseMs: number): Promise<Set<number>> => {
+    if (shards.length === 0) return new Set();
     const pipeline = redis.pipeline();
-    for (let shard = 0; shard < relayShards; shard++) {
-      pipeline.axonKeepLease(shardLeaseKey(shard), relayId, shardLeaseMs);
+    for (const shard of shards) pipeline.axonKeepLease(shardLeaseKey(shard), relayId, leaseMs);
+    const replies = repliesOf(await pipeline.exec());
+    return new Set(shards.filter((_, i) => replies[i] === 1));
+  };
+
+  /** Owned is what was taken up as a whole: a failure on the way is made good by the next renewal. */
+  async function tryToOwn(shard: number): Promise<void> {
+    if (!(await keep([shard], shardLeaseMs)).has(shard)) return;
+    await on.taken(shard);
+    owned.add(shard);
+  }
+
+  async function renew(relays = 1): Promise<void> {
+    const share = Math.ceil(relayShards / Math.max(1, relays));
+    const kept = await keep([...owned], shardLeaseMs);
+    for (const shard of [...owned].filter((one) => !kept.has(one))) {
+      await on.lost(shard);
+      owned.delete(shard);
     }
-    const results = (await pipeline.exec()) ?? [];
-    for (const [shard, [error, held]] of results.entries()) {
-      if (error !== null) throw error;
-      if (held === 1 && !owned.has(shard)) {
-        // Owned is what was taken up as a whole: a failure on the way is made good by the next renewal.
-        await on.taken(shard);
-        owned.add(shard);
-      } else if (held !== 1 && owned.has(shard)) {
-        await on.lost(shard);
-        owned.delete(shard);
-      }
+    // Each relay begins to look at another place, so that they do not all ask for the same.
+    const first = Number.parseInt(relayId.slice(-2), 36) % relayShards;
+    for (let i = 0; i < relayShards && owned.size < share; i++) {
+      const shard = (first + i) % relayShards;
+      if (!owned.has(shard)) await tryToOwn(shard);
+    }
+    const [surplus] = owned;
+    if (owned.size > share && surplus !== undefined) {
+      await on.lost(surplus);
+      owned.delete(surplus);
+      await keep([surplus], 0);
     }
   }
 
@@ -39,9 +58,7 @@ export function shardLeases(
     owned,
     renew,
     async release(): Promise<void> {
-      const pipeline = redis.pipeline();
-      for (const shard of owned) pipeline.axonKeepLease(shardLeaseKey(shard), relayId, 0);
-      await pipeline.exec();
+      await keep([...owned], 0);
       owned.clear();
     },
   };

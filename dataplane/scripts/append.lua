@@ -1,23 +1,26 @@
--- Adds tokens to a turn's stream and tells the relay.
+-- Adds tokens to a turn's stream and tells those who watch it.
 -- Guarantee: only the leader with the turn's highest epoch adds tokens; each sequence number is
 -- written once; the stream has no gap.
 -- KEYS: 1 the turn's hash, 2 the turn's token stream
--- ARGV: 1 epoch, 2 sequence number of the first token, 3 channel of the relay shard,
---   4 message for it, 5 time to live of the keys in ms, then for each token: 6 text, 7 token id, …
--- Returns "ok" | "duplicate" (all of it is there already) | "gap" | "stale" | "sealed"
+-- ARGV: 1 epoch, 2 sequence number of the first token, 3 the turn's channel, 4 message for it,
+--   5 time to live of the keys in ms, then for each token: 6 text, 7 token id, …
+-- Returns "ok" | "duplicate" (all of it is there already) | "stale" | "sealed" | "behind" (Redis has lost
+--   the claim or tokens: restore them)
 local turn = redis.call('HMGET', KEYS[1], 'epoch', 'lastSeq', 'sealed')
-if turn[1] ~= ARGV[1] then return 'stale' end
+local epoch = tonumber(turn[1] or '-1')
+if epoch > tonumber(ARGV[1]) then return 'stale' end
+if epoch < tonumber(ARGV[1]) then return 'behind' end
 if turn[3] then return 'sealed' end
 
 local from = tonumber(ARGV[2])
 local last = tonumber(turn[2])
 local to = from + (#ARGV - 5) / 2 - 1
-if from > last + 1 then return 'gap' end
+if from > last + 1 then return 'behind' end
 if to <= last then return 'duplicate' end
 
 for seq = last + 1, to do
   local at = 6 + (seq - from) * 2
-  redis.call('XADD', KEYS[2], seq .. '-0', 'text', ARGV[at], 'token', ARGV[at + 1])
+  redis.call('XADD', KEYS[2], seq .. '-0', 'text', ARGV[at], 'token', ARGV[at + 1], 'epoch', ARGV[1])
 end
 redis.call('HSET', KEYS[1], 'lastSeq', to)
 if last == 0 then

@@ -1,6 +1,7 @@
 import {
   type ApiGatewayManagementApiClient,
   ApiGatewayManagementApiServiceException,
+  DeleteConnectionCommand,
   PostToConnectionCommand,
 } from "@aws-sdk/client-apigatewaymanagementapi";
 import type { ServerFrame } from "../../events/frames.ts";
@@ -19,10 +20,26 @@ export function apiGatewaySender(client: ApiGatewayManagementApiClient): SendFra
       await client.send(new PostToConnectionCommand({ ConnectionId: connectionId, Data }));
       return "sent";
     } catch (error) {
-      // By its status: a gateway that leaves the error's type out of the headers means the same.
-      const isAnswer = error instanceof ApiGatewayManagementApiServiceException;
-      if (isAnswer && error.$metadata.httpStatusCode === 410) return "gone";
+      if (isGone(error)) return "gone";
       throw error;
     }
   };
 }
+
+/** Closes a connection; one that has closed already is as good. */
+export type CloseConnection = (connectionId: string) => Promise<void>;
+
+export function apiGatewayCloser(client: ApiGatewayManagementApiClient): CloseConnection {
+  return async (ConnectionId) => {
+    try {
+      await client.send(new DeleteConnectionCommand({ ConnectionId }));
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
+  };
+}
+
+/** By its status: a gateway that leaves the error's type out of the headers means the same. */
+const isGone = (error: unknown): boolean =>
+  error instanceof ApiGatewayManagementApiServiceException &&
+  error.$metadata.httpStatusCode === 410;

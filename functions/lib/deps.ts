@@ -8,7 +8,12 @@ import { z } from "zod";
 import type { EventLog } from "../../events/event-log.ts";
 import { dynamoDbEventLog } from "../../events/event-log-dynamodb.ts";
 import { type Authenticate, apiKeysSchema, authenticator } from "./authenticate.ts";
-import { apiGatewaySender, type SendFrame } from "./connections.ts";
+import {
+  apiGatewayCloser,
+  apiGatewaySender,
+  type CloseConnection,
+  type SendFrame,
+} from "./connections.ts";
 import { type ModelCatalog, modelCatalog, modelsSchema } from "./models.ts";
 import type { RateLimit } from "./rate-limit.ts";
 
@@ -19,6 +24,7 @@ export interface Deps {
   sqs: SQSClient;
   database: Pool;
   sendFrame: SendFrame;
+  closeConnection: CloseConnection;
   models: ModelCatalog;
   authenticate: Authenticate;
   rate: RateLimit;
@@ -104,6 +110,7 @@ export function depsFromEnvironment(env: Record<string, string | undefined>): De
     sqs: new SQSClient({ maxAttempts: 3, requestHandler }),
     database: lazyDatabase(config.DATABASE_URL, logger),
     sendFrame: apiGatewaySender(gateway),
+    closeConnection: apiGatewayCloser(gateway),
     models: modelCatalog(config.AXON_MODELS),
     authenticate: authenticator(config.AXON_API_KEYS, config.tokens),
     rate: { perMinute: config.AXON_RATE_PER_MINUTE, burst: config.AXON_RATE_BURST },

@@ -9,16 +9,23 @@ export interface StreamPresence {
   sealed: boolean;
   /** The last sequence number in it; 0 without one. */
   lastSeq: number;
+  /** That of its latest claim. */
+  epoch: number;
 }
 
 export async function streamPresence({ redis }: Deps, turnId: string): Promise<StreamPresence> {
-  const [entries, [lastSeq, sealed]] = await Promise.all([
+  const [entries, [lastSeq, sealed, epoch]] = await Promise.all([
     redis.exists(turnTokensKey(turnId)),
-    redis.hmget(turnKey(turnId), "lastSeq", "sealed"),
+    redis.hmget(turnKey(turnId), "lastSeq", "sealed", "epoch"),
   ]);
   // The sequence numbers of a lost stream mean nothing any more.
   const exists = entries === 1;
-  return { exists, sealed: exists && sealed !== null, lastSeq: exists ? Number(lastSeq ?? 0) : 0 };
+  return {
+    exists,
+    sealed: exists && sealed !== null,
+    lastSeq: exists ? Number(lastSeq ?? 0) : 0,
+    epoch: Number(epoch ?? 0),
+  };
 }
 
 /** The answer of a turn whose stream has expired, by its log: `tokens` frames and `done`. */
@@ -39,7 +46,7 @@ const frameTextBytes = 100_000;
 function tokensFrames(turnId: string, text: string, from: number, to: number): TokensFrame[] {
   if (to < from) return [];
   if (from === to || Buffer.byteLength(JSON.stringify(text)) <= frameTextBytes) {
-    return [{ type: "tokens", turnId, from, to, text }];
+    return [{ type: "tokens", turnId, from, to, text, epoch: 0 }];
   }
   const half = from + Math.floor((to - from) / 2);
   const characters = [...text];
@@ -58,7 +65,7 @@ function doneFromLog(events: readonly TurnEvent[]): DoneFrame | undefined {
       const { turnId, usage, timings } = ending;
       const finishReason = ending.type === "TurnCompleted" ? ending.finishReason : "cancelled";
       const lastSeq = usage.completionTokens;
-      return { type: "done", turnId, lastSeq, finishReason, usage, timings };
+      return { type: "done", turnId, lastSeq, epoch: 0, finishReason, usage, timings };
     }
     case "TurnFailed": {
       const { turnId, usage, code, message, at } = ending;
@@ -72,7 +79,8 @@ function doneFromLog(events: readonly TurnEvent[]): DoneFrame | undefined {
       };
       const lastSeq = usage.completionTokens;
       const error = { code, message };
-      return { type: "done", turnId, lastSeq, finishReason: "failed", usage, timings, error };
+      const end = { lastSeq, epoch: 0, finishReason: "failed", usage, timings, error } as const;
+      return { type: "done", turnId, ...end };
     }
     default:
       return undefined;

@@ -7,7 +7,7 @@ import { z } from "zod";
 import { AxonError, errorCodes } from "../../events/errors.ts";
 import { type ErrorFrame, idSchema, type ServerFrame } from "../../events/frames.ts";
 import { limits } from "../../events/limits.ts";
-import { connectionKey } from "../../events/redis-keys.ts";
+import { connectionKey, relayOf } from "../../events/redis-keys.ts";
 import type { Identity } from "./authenticate.ts";
 import type { Deps } from "./deps.ts";
 import { refusalOf } from "./refusals.ts";
@@ -38,25 +38,44 @@ export function socketHandler<Frame>(
   schema: z.ZodType<Frame>,
   handle: (request: SocketRequest<Frame>) => Promise<void>,
 ): SocketHandler {
-  return rawSocketHandler(deps, async (event, log) => {
+  return rawSocketHandler(deps, async (event, log, answer) => {
     const { connectionId } = event.requestContext;
     const frame = parseFrame(event, schema);
     const identity = await identityOf(deps, connectionId);
     log.add({ tenantId: identity.tenantId });
-    const answer = (reply: ServerFrame) => deliver(deps, connectionId, reply, log);
     await handle({ connectionId, identity, frame, log, answer });
   });
 }
 
+type Answer = (frame: ServerFrame) => Promise<void>;
+
 /**
- * The handler of any event of the WebSocket, as the gateway gives it. The gateway always gets 200:
- * it would make of anything else a message that names neither code nor field.
+ * The handler of any event of the WebSocket. Frames go back by the gateway's callbacks; to a relay's own
+ * door, which waits for what it has invoked, they go in the result, a JSON list in its body. API Gateway
+ * always gets 200: it would make of anything else a message that names neither code nor field.
  */
 export function rawSocketHandler(
   deps: Deps,
-  handle: (event: APIGatewayProxyWebsocketEventV2, log: RequestLog) => Promise<void>,
+  handle: (
+    event: APIGatewayProxyWebsocketEventV2,
+    log: RequestLog,
+    answer: Answer,
+  ) => Promise<void>,
 ): SocketHandler {
-  return stack(
+  const answers = new WeakMap<APIGatewayProxyWebsocketEventV2, ServerFrame[]>();
+  const answerTo =
+    (event: APIGatewayProxyWebsocketEventV2, log: RequestLog): Answer =>
+    async (frame) => {
+      const { connectionId } = event.requestContext;
+      const waiting = answers.get(event);
+      if (relayOf(connectionId) !== undefined && waiting !== undefined) waiting.push(frame);
+      else await deliver(deps, connectionId, frame, log);
+    };
+  const result = (event: APIGatewayProxyWebsocketEventV2, statusCode = 200) => {
+    const frames = answers.get(event) ?? [];
+    return { statusCode, ...(frames.length > 0 && { body: JSON.stringify(frames) }) };
+  };
+  const handler = stack<APIGatewayProxyWebsocketEventV2, APIGatewayProxyStructuredResultV2>(
     deps,
     {
       keysOf: ({ requestContext, body }) => ({
@@ -65,16 +84,40 @@ export function rawSocketHandler(
         ...namesIn(body),
       }),
       refuse: async (error, event, log) => {
-        const frame = errorFrame(error, namesIn(event.body));
-        await deliver(deps, event.requestContext.connectionId, frame, log);
-        return { statusCode: 200 };
+        if (error instanceof UnknownConnection) return leave(deps, event, log);
+        await answerTo(event, log)(errorFrame(error, namesIn(event.body)));
+        return result(event);
       },
     },
     async (event, { log }) => {
-      await handle(event, log);
-      return { statusCode: 200 };
+      await handle(event, log, answerTo(event, log));
+      return result(event);
     },
   );
+  return (event, context) => {
+    answers.set(event, []);
+    return handler(event, context);
+  };
+}
+
+/** Redis has lost whose connection it is. A client whose connection closes shows its credential anew. */
+class UnknownConnection extends AxonError {
+  constructor() {
+    super("unauthenticated", "This connection is not known any more. Connect again.");
+  }
+}
+
+/** Closes a connection that is not known; a relay's own door does so itself. */
+async function leave(
+  deps: Deps,
+  { requestContext: { connectionId } }: APIGatewayProxyWebsocketEventV2,
+  log: RequestLog,
+): Promise<APIGatewayProxyStructuredResultV2> {
+  if (relayOf(connectionId) !== undefined) return { statusCode: 410 };
+  await deps.closeConnection(connectionId).catch((error: unknown) => {
+    log.warn("a connection was not closed", { error });
+  });
+  return { statusCode: 200 };
 }
 
 /** @throws AxonError invalid_frame when the body is no JSON object of the allowed size. */
@@ -107,7 +150,7 @@ function parseFrame<Frame>(
 async function identityOf(deps: Deps, connectionId: string): Promise<Identity> {
   const { tenantId, userId } = await deps.redis.hgetall(connectionKey(connectionId));
   if (tenantId !== undefined && userId !== undefined) return { tenantId, userId };
-  throw new AxonError("unauthenticated", "This connection is not known any more. Connect again.");
+  throw new UnknownConnection();
 }
 
 async function deliver(

@@ -1,36 +1,36 @@
 import type { Redis } from "ioredis";
 import {
   connectionTurnsKey,
-  relayShardOf,
-  type ShardMessage,
-  shardChannel,
-  shardTurnsKey,
   turnWatchersKey,
+  type WatcherProgress,
+  type WatchMessage,
+  watcherValue,
+  watchRoute,
 } from "../../events/redis-keys.ts";
 import { connectionTtlSeconds, turnTtlSeconds } from "./lifetimes.ts";
 
 /**
- * Binds a connection to a turn: the relay that owns the turn's shard sends what the stream holds
- * after `after`, and goes on live. Binding again moves the connection to the new place.
+ * Binds a connection to a turn: the relay that serves the connection sends what the stream holds after
+ * what the connection `has`, and goes on live. Binding again moves the connection to the new place.
  */
 export async function watchTurn(
   redis: Redis,
   turnId: string,
   connectionId: string,
-  after: number,
+  has: WatcherProgress = { sent: 0, epoch: 0 },
 ): Promise<void> {
-  const shard = relayShardOf(turnId);
-  const message: ShardMessage = { kind: "watch", turnId, connectionId, after };
+  const { channel, turnsKey } = watchRoute(turnId, connectionId);
+  const message: WatchMessage = { kind: "watch", turnId, connectionId, ...has };
   await run(
     redis
       .pipeline()
-      .hset(turnWatchersKey(turnId), connectionId, after)
+      .hset(turnWatchersKey(turnId), connectionId, watcherValue(has))
       .expire(turnWatchersKey(turnId), turnTtlSeconds)
-      .sadd(shardTurnsKey(shard), turnId)
+      .sadd(turnsKey, turnId)
       .sadd(connectionTurnsKey(connectionId), turnId)
       .expire(connectionTurnsKey(connectionId), connectionTtlSeconds)
       // Last, so that whoever hears it finds all of the above.
-      .publish(shardChannel(shard), JSON.stringify(message)),
+      .publish(channel, JSON.stringify(message)),
   );
 }
 
@@ -39,10 +39,9 @@ export async function unwatchAll(redis: Redis, connectionId: string): Promise<vo
   const turnIds = await redis.smembers(connectionTurnsKey(connectionId));
   const pipeline = redis.pipeline();
   for (const turnId of turnIds) pipeline.hdel(turnWatchersKey(turnId), connectionId);
-  const message: ShardMessage = { kind: "gone", connectionId };
-  for (const shard of new Set(turnIds.map(relayShardOf))) {
-    pipeline.publish(shardChannel(shard), JSON.stringify(message));
-  }
+  const message: WatchMessage = { kind: "gone", connectionId };
+  const channels = turnIds.map((turnId) => watchRoute(turnId, connectionId).channel);
+  for (const channel of new Set(channels)) pipeline.publish(channel, JSON.stringify(message));
   pipeline.del(connectionTurnsKey(connectionId));
   await run(pipeline);
 }

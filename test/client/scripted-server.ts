@@ -60,12 +60,17 @@ export const accepted = (requestId: string, turnId = `turn-${requestId}`): Serve
 });
 
 /** Tokens `from`…`to` of a turn whose token n is the text "n ". */
-export const tokens = (turnId: string, from: number, to: number): ServerFrame => ({
-  ...{ type: "tokens", turnId, from, to, text: counting(from, to) },
-});
+export const tokens = (
+  turnId: string,
+  from: number,
+  to: number,
+  { epoch = 1, text = counting(from, to) } = {},
+): ServerFrame => ({ type: "tokens", turnId, from, to, text, epoch });
 
-export const done = (turnId: string, lastSeq: number): ServerFrame => ({
-  ...{ type: "done", turnId, lastSeq, finishReason: "stop" },
+export const rewind = (turnId: string, to: number): ServerFrame => ({ type: "rewind", turnId, to });
+
+export const done = (turnId: string, lastSeq: number, epoch = lastSeq && 1): ServerFrame => ({
+  ...{ type: "done", turnId, lastSeq, epoch, finishReason: "stop" },
   usage: { promptTokens: 1, completionTokens: lastSeq },
   timings: { queuedMs: 0, firstTokenMs: 0, totalMs: 0 },
 });

@@ -14,7 +14,7 @@ import { Leader } from "../../dataplane/leader.ts";
 import { readEntries, tokenStream } from "../../dataplane/token-stream.ts";
 import { TokenWriter } from "../../dataplane/token-writer.ts";
 import type { Job, Report } from "../../events/jobs.ts";
-import { turnKey, turnTokensKey } from "../../events/redis-keys.ts";
+import { turnKey, turnTokensKey, turnWatchersKey } from "../../events/redis-keys.ts";
 import type { Sampling } from "../../events/sampling.ts";
 import { eventually } from "../support/eventually.ts";
 import { awsClientConfig, freshQueue, freshRedis } from "../support/parts.ts";
@@ -55,12 +55,16 @@ afterEach(async () => {
   sqs.destroy();
 });
 
-function startLeader(engine: SyntheticEngine, leaderId = "leader", tokenizer = wordsTokenizer) {
+function startLeader(
+  engine: SyntheticEngine,
+  leaderId = "leader",
+  { tokenizer = wordsTokenizer, abandonMs = 0 } = {},
+) {
   const own = redis.duplicate({ maxRetriesPerRequest: null });
   const stream = tokenStream(own);
   const leader = new Leader({
     ...{ engine, stream, leaderId, groupId: `group-of-${leaderId}`, logger, now: Date.now },
-    tokenizer,
+    ...{ tokenizer, revision: "r", abandonMs },
     queue: new SqsJobQueue(sqs, urls, () => {}),
     writer: new TokenWriter(stream, { now: Date.now, onError: () => {} }),
   });
@@ -141,7 +145,7 @@ describe("a job", () => {
     startLeader(syntheticEngine({ tokens: 20 }));
     await send(jobFor(turnId));
     const [started, completed] = await reportsOf(turnId);
-    expect(started).toMatchObject({ type: "started", epoch: 1, leaderId: "leader" });
+    expect(started).toMatchObject({ type: "started", leaderId: "leader", emittedTokens: 0 });
     expect(completed).toMatchObject({
       ...{ type: "completed", finishReason: "stop", text: syntheticText(20) },
       usage: { promptTokens: 2, completionTokens: 20 },
@@ -215,7 +219,7 @@ describe("a job", () => {
       ...wordsTokenizer,
       detokenizer: () => ({ push: () => "🚀\uffff漢 ", flush: () => "" }),
     };
-    startLeader(syntheticEngine({ tokens: 2 }), "leader", tokenizer);
+    startLeader(syntheticEngine({ tokens: 2 }), "leader", { tokenizer });
     const turnId = randomUUID();
     await send(jobFor(turnId));
     expect((await reportsOf(turnId)).at(-1)).toMatchObject({ text: "🚀\uffff漢 🚀\uffff漢 " });
@@ -294,15 +298,52 @@ describe("a cancel", () => {
   });
 });
 
+describe("a turn that nobody watches", () => {
+  const watch = (turnId: string) => redis.hset(turnWatchersKey(turnId), "c1", "0:0");
+  const long = { sampling: { ...sampling, maxTokens: 1_000 } };
+
+  test("is cancelled after a while, and the report says why", async () => {
+    const turnId = randomUUID();
+    startLeader(syntheticEngine({ tokens: 1_000, msPerToken: 20 }), "leader", { abandonMs: 1_500 });
+    await send(jobFor(turnId, long));
+    const report = (await reportsOf(turnId)).at(-1);
+    expect(report).toMatchObject({ type: "cancelled", reason: "abandoned" });
+    expect((await stored(turnId)).end?.finishReason).toBe("cancelled");
+  });
+
+  test("goes on when someone comes back in time", async () => {
+    const turnId = randomUUID();
+    startLeader(syntheticEngine({ tokens: 250, msPerToken: 20 }), "leader", { abandonMs: 2_500 });
+    await watch(turnId);
+    await send(jobFor(turnId, long));
+    await eventually(async () => (await stored(turnId)).tokens.length >= 5);
+    await redis.del(turnWatchersKey(turnId));
+    await eventually(async () => (await redis.hexists(turnKey(turnId), "unwatchedAt")) === 1);
+    await watch(turnId);
+    expect((await reportsOf(turnId)).at(-1)).toMatchObject({ type: "completed" });
+  });
+});
+
 describe("when something dies", () => {
+  /** A leader that has said `count` tokens and is gone. @returns its epoch. */
+  async function dead(turnId: string, count: number, leaseMs = 0): Promise<number> {
+    const stream = tokenStream(redis);
+    const leader = { leaderId: "dead", groupId: "g", leaseMs };
+    const claim = await stream.claim(jobFor(turnId), leader);
+    if (claim.status !== "claimed") throw new Error(`The turn is ${claim.status}.`);
+    const { epoch } = claim;
+    const tokens = Array.from({ length: count }, (_, i) => ({ text: `${i + 1} `, token: i + 1 }));
+    if (count > 0) {
+      expect(await stream.appendAll([{ turnId, epoch, from: 1, tokens }])).toEqual(["ok"]);
+    }
+    return epoch;
+  }
+
   test("between seal and report, the next delivery sends the report", async () => {
     const turnId = randomUUID();
-    const stream = tokenStream(redis);
-    await stream.claim(turnId, { leaderId: "dead", groupId: "g", tenantId: "t", leaseMs: 0 });
-    const tokens = [{ text: "1 ", token: 1 }];
-    await stream.appendAll([{ turnId, epoch: 1, from: 1, tokens }]);
-    await stream.seal(turnId, 1, {
-      ...{ lastSeq: 1, finishReason: "stop" },
+    const epoch = await dead(turnId, 1);
+    await tokenStream(redis).seal(jobFor(turnId), epoch, {
+      ...{ lastSeq: 1, epoch, finishReason: "stop" },
       usage: { promptTokens: 2, completionTokens: 1 },
       timings: { queuedMs: 1, firstTokenMs: 2, totalMs: 3 },
     });
@@ -311,7 +352,7 @@ describe("when something dies", () => {
     await send(jobFor(turnId));
     const [report] = await reportsOf(turnId);
     expect(report).toMatchObject({
-      ...{ type: "completed", text: "1 ", leaderId: "dead", epoch: 1 },
+      ...{ type: "completed", text: "1 ", leaderId: "dead", epoch },
       timings: { queuedMs: 1, firstTokenMs: 2, totalMs: 3 },
     });
     expect(engine.requests).toEqual([]);
@@ -320,17 +361,60 @@ describe("when something dies", () => {
 
   test("a leader, the next one goes on after its last token", async () => {
     const turnId = randomUUID();
-    const stream = tokenStream(redis);
-    await stream.claim(turnId, { leaderId: "dead", groupId: "g", tenantId: "t", leaseMs: 0 });
-    const tokens = [1, 2, 3].map((token) => ({ text: `${token} `, token }));
-    await stream.appendAll([{ turnId, epoch: 1, from: 1, tokens }]);
+    const epoch = await dead(turnId, 3);
     const engine = syntheticEngine({ tokens: 6 });
     startLeader(engine);
     await send(jobFor(turnId));
     const reports = await reportsOf(turnId);
-    expect(reports[0]).toMatchObject({ type: "started", epoch: 2, emittedTokens: 3 });
+    expect(reports[0]).toMatchObject({ type: "started", emittedTokens: 3 });
+    expect(reports[0]?.epoch).toBeGreaterThan(epoch);
     expect(reports.at(-1)).toMatchObject({ type: "completed", text: syntheticText(6) });
     expect(engine.requests[0]?.emittedTokens).toEqual([1, 2, 3]);
+    const { tokens, end } = await stored(turnId);
+    expect(tokens.map((token) => token.epoch === epoch)).toEqual([
+      ...[true, true, true, false, false, false],
+    ]);
+    expect(end?.epoch).toBe(tokens.at(-1)?.epoch);
+  });
+
+  test("a leader, its turn goes on when its lease ends, whatever the queue does", async () => {
+    const turnId = randomUUID();
+    await dead(turnId, 3, 500);
+    const engine = syntheticEngine({ tokens: 6 });
+    startLeader(engine);
+    const reports = await reportsOf(turnId);
+    expect(reports.at(-1)).toMatchObject({ type: "completed", text: syntheticText(6) });
+    expect(engine.requests[0]?.emittedTokens).toEqual([1, 2, 3]);
+    // Its job comes later, and has nothing more to do.
+    await send(jobFor(turnId));
+    await eventually(async () => (await jobsLeft()) === 0);
+    expect(engine.requests).toHaveLength(1);
+  });
+
+  test("one leader after the other before the next token, the turn ends as failed", async () => {
+    const turnId = randomUUID();
+    for (let i = 0; i < 10; i++) await dead(turnId, 0);
+    const engine = syntheticEngine({ tokens: 6 });
+    startLeader(engine);
+    await send(jobFor(turnId));
+    expect((await reportsOf(turnId)).at(-1)).toMatchObject({
+      ...{ type: "failed", code: "undeliverable", message: expect.stringMatching(/10 leaders/) },
+    });
+    expect(engine.requests).toEqual([]);
+  });
+
+  test("Redis's data, the turn goes on as if it had not", async () => {
+    const turnId = randomUUID();
+    startLeader(syntheticEngine({ tokens: 60, msPerToken: 20 }));
+    await send(jobFor(turnId));
+    await eventually(async () => (await stored(turnId)).tokens.length >= 5);
+    await redis.flushdb();
+    await eventually(async () => (await stored(turnId)).tokens.length >= 20);
+    await redis.flushdb();
+    const { tokens } = await sealed(turnId);
+    expect(tokens.map(({ token }) => token)).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
+    const reports = await reportsOf(turnId);
+    expect(reports.map(({ type }) => type)).toEqual(["started", "completed"]);
   });
 
   test("the turn is taken away while a leader runs it, that leader says no more", async () => {
@@ -339,10 +423,9 @@ describe("when something dies", () => {
     await send(jobFor(turnId, { sampling: { ...sampling, maxTokens: 500 } }));
     await eventually(async () => (await stored(turnId)).tokens.length >= 2);
     await redis.hset(turnKey(turnId), "leaseUntilMs", 0);
-    const claim = await tokenStream(redis).claim(turnId, {
-      ...{ leaderId: "other", groupId: "g", tenantId: "t", leaseMs: 60_000 },
-    });
-    expect(claim).toMatchObject({ status: "claimed", epoch: 2 });
+    const other = { leaderId: "other", groupId: "g", leaseMs: 60_000 };
+    const claim = await tokenStream(redis).claim(jobFor(turnId), other);
+    expect(claim).toMatchObject({ status: "claimed" });
     const before = (await stored(turnId)).tokens.length;
     await eventually(() => leader.running === 0);
     const { tokens, end } = await stored(turnId);
@@ -363,7 +446,7 @@ describe("when something dies", () => {
     const { tokens, end } = await sealed(turnId);
     expect(tokens.map(({ token }) => token)).toEqual(Array.from({ length: 50 }, (_, i) => i + 1));
     expect(end?.finishReason).toBe("stop");
-    expect(await redis.hget(turnKey(turnId), "epoch")).toBe("2");
+    expect(new Set(tokens.map(({ epoch }) => epoch)).size).toBe(2);
   });
 
   test("the connection to Redis, no token is lost", async () => {

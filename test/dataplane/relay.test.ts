@@ -4,19 +4,21 @@ import { Logger } from "@aws-lambda-powertools/logger";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Connections } from "../../dataplane/relay/connections.ts";
-import { startRelay } from "../../dataplane/relay.ts";
+import { startRelay } from "../../dataplane/relay/start-relay.ts";
 import { type TokenStream, tokenStream } from "../../dataplane/token-stream.ts";
 import type { ServerFrame } from "../../events/frames.ts";
 import {
   relayShardOf,
-  type ShardMessage,
-  shardChannel,
   shardTurnsKey,
+  turnKey,
   turnTokensKey,
   turnWatchersKey,
+  watcherValue,
 } from "../../events/redis-keys.ts";
+import { watchTurn } from "../../functions/lib/watchers.ts";
 import { eventually } from "../support/eventually.ts";
 import { freshRedis } from "../support/parts.ts";
+import { endAt, jobOf } from "./token-stream.contract.ts";
 
 /** A relay on a real Redis; what it would send to browsers is recorded. */
 
@@ -65,38 +67,39 @@ function recordingConnections(
 }
 
 async function relay(connections: Connections, relayId = `relay-${randomUUID()}`) {
-  const budget = { take: async () => {} };
-  const started = await startRelay(relayId, { redis, connections, budget, logger, now: Date.now });
+  const started = await startRelay(relayId, { redis, connections, logger, now: Date.now });
   relays.push(started);
   return started;
 }
 
-async function watch(turnId: string, connectionId: string, after = 0): Promise<void> {
-  const shard = relayShardOf(turnId);
-  const message: ShardMessage = { kind: "watch", turnId, connectionId, after };
-  await redis.hset(turnWatchersKey(turnId), connectionId, after);
-  await redis.sadd(shardTurnsKey(shard), turnId);
-  await redis.publish(shardChannel(shard), JSON.stringify(message));
+const watch = (turnId: string, connectionId: string, sent = 0, epoch = 0) =>
+  watchTurn(redis, turnId, connectionId, { sent, epoch });
+
+/** Claims a turn. @returns the epoch. */
+async function begin(turnId: string, leaderId = "a", leaseMs = 60_000): Promise<number> {
+  const job = jobOf(turnId, "r");
+  const claim = await stream.claim(job, { leaderId, groupId: "g", leaseMs });
+  if (claim.status !== "claimed") throw new Error(`The turn is ${claim.status}.`);
+  epochs.set(turnId, claim.epoch);
+  return claim.epoch;
 }
 
-async function begin(turnId: string): Promise<void> {
-  const claimant = { leaderId: "a", groupId: "g", tenantId: "t", leaseMs: 60_000 };
-  await stream.claim(turnId, claimant);
-}
+/** Of each turn, that of its latest claim. */
+const epochs = new Map<string, number>();
+const epochOf = (turnId: string): number => epochs.get(turnId) ?? 0;
 
-async function say(turnId: string, from: number, to: number): Promise<void> {
+async function say(turnId: string, from: number, to: number, by = ""): Promise<void> {
   const tokens = Array.from({ length: to - from + 1 }, (_, i) => ({
-    ...{ text: `${from + i} `, token: from + i },
+    ...{ text: `${by}${from + i} `, token: from + i },
   }));
-  expect(await stream.appendAll([{ turnId, epoch: 1, from, tokens }])).toEqual(["ok"]);
+  const epoch = epochOf(turnId);
+  expect(await stream.appendAll([{ turnId, epoch, from, tokens }])).toEqual(["ok"]);
 }
 
 async function end(turnId: string, lastSeq: number): Promise<void> {
-  await stream.seal(turnId, 1, {
-    ...{ lastSeq, finishReason: "stop" },
-    usage: { promptTokens: 1, completionTokens: lastSeq },
-    timings: { queuedMs: 0, firstTokenMs: 0, totalMs: 0 },
-  });
+  const epoch = epochOf(turnId);
+  const end = endAt(lastSeq, epoch);
+  expect(await stream.seal(jobOf(turnId, "r"), epoch, end)).toBe("ok");
 }
 
 const counting = (from: number, to: number) =>
@@ -113,6 +116,30 @@ function textOf(frames: ServerFrame[], turnId: string, after = 0): string {
     text += frame.text;
   }
   return text;
+}
+
+/** Cuts a stream back: its entries are written anew, for an id never comes twice. */
+async function cutStream(turnId: string, lastSeq: number): Promise<void> {
+  const key = turnTokensKey(turnId);
+  const kept = await redis.xrange(key, "-", `${lastSeq}-0`);
+  await redis.del(key);
+  for (const [id, fields] of kept) await redis.xadd(key, id, ...fields);
+}
+
+const said = (from: number, to: number, by: string) =>
+  Array.from({ length: to - from + 1 }, (_, i) => `${by}${from + i} `).join("");
+
+/** The text that is left when frames are applied as they come. */
+function readAsClient(frames: ServerFrame[], turnId: string): string {
+  const pieces: { to: number; text: string }[] = [];
+  for (const frame of frames) {
+    if (frame.type === "rewind") while ((pieces.at(-1)?.to ?? 0) > frame.to) pieces.pop();
+    if (frame.type !== "tokens" || frame.turnId !== turnId) continue;
+    // A piece cannot be cut between its tokens; a client would ask for what it has lost of it.
+    expect(frame.from).toBe((pieces.at(-1)?.to ?? 0) + 1);
+    pieces.push(frame);
+  }
+  return pieces.map(({ text }) => text).join("");
 }
 
 const isDone = (frames: ServerFrame[], turnId: string) =>
@@ -164,7 +191,7 @@ describe("a watcher", () => {
     await relay(recorded.connections);
     const turnIds = Array.from({ length: 10 }, () => randomUUID());
     await Promise.all(turnIds.map((turnId) => watch(turnId, "c1")));
-    await Promise.all(turnIds.map(begin));
+    await Promise.all(turnIds.map((turnId) => begin(turnId)));
     for (let seq = 1; seq <= 20; seq++) {
       await Promise.all(turnIds.map((turnId) => say(turnId, seq, seq)));
     }
@@ -247,9 +274,10 @@ describe("when something is lost", () => {
     await eventually(() => recorded.of("c1").length > 0);
     // Written past the script: nobody is told.
     for (const seq of [2, 3]) {
-      await redis.xadd(turnTokensKey(turnId), `${seq}-0`, "text", `${seq} `, "token", seq);
+      const token = ["text", `${seq} `, "token", seq, "epoch", epochOf(turnId)];
+      await redis.xadd(turnTokensKey(turnId), `${seq}-0`, ...token);
     }
-    await redis.hset(`turn:{${turnId}}`, "lastSeq", 3);
+    await redis.hset(turnKey(turnId), "lastSeq", 3);
     await say(turnId, 4, 4);
     await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 4));
   });
@@ -262,7 +290,8 @@ describe("when something is lost", () => {
     await watch(turnId, "c1");
     await say(turnId, 1, 1);
     await eventually(() => recorded.of("c1").length > 0);
-    await redis.xadd(turnTokensKey(turnId), "2-0", "text", "2 ", "token", 2);
+    const token = ["text", "2 ", "token", 2, "epoch", epochOf(turnId)];
+    await redis.xadd(turnTokensKey(turnId), "2-0", ...token);
     await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 2));
   });
 
@@ -283,13 +312,69 @@ describe("when something is lost", () => {
     expect(textOf(recorded.of("c1"), turnId)).toBe(counting(1, 30));
   });
 
-  test("a shard has one owner", async () => {
+  test("nobody: relays share the shards, and each has one owner", async () => {
     const recorded = recordingConnections();
     const first = await relay(recorded.connections, "first");
-    const second = await relay(recorded.connections, "second");
     expect(first.shards()).toHaveLength(8);
-    expect(second.shards()).toHaveLength(0);
+    const second = await relay(recorded.connections, "second");
+    await eventually(() => first.shards().length === 4 && second.shards().length === 4);
+    expect(new Set([...first.shards(), ...second.shards()]).size).toBe(8);
     await first.stop();
     await eventually(() => second.shards().length === 8);
+  });
+
+  test("the last tokens, with their leader: the next one's stand in their place", async () => {
+    const recorded = recordingConnections();
+    await relay(recorded.connections);
+    const turnId = randomUUID();
+    const before = await begin(turnId, "a", 0);
+    await watch(turnId, "c1");
+    await say(turnId, 1, 6);
+    await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 6));
+    await say(turnId, 7, 10);
+    await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 10));
+    // A failover after which the last four are not there.
+    await redis.hset(turnKey(turnId), "lastSeq", 6);
+    await cutStream(turnId, 6);
+    expect(await begin(turnId, "b")).toBeGreaterThan(before);
+    await say(turnId, 7, 12, "b");
+    await end(turnId, 12);
+    await eventually(() => isDone(recorded.of("c1"), turnId));
+    const frames = recorded.of("c1");
+    expect(frames).toContainEqual({ type: "rewind", turnId, to: 6 });
+    expect(readAsClient(frames, turnId)).toBe(counting(1, 6) + said(7, 12, "b"));
+  });
+
+  test("all of a stream that its leader still has: it is restored, and goes on", async () => {
+    const recorded = recordingConnections();
+    await relay(recorded.connections);
+    const turnId = randomUUID();
+    const epoch = await begin(turnId);
+    await watch(turnId, "c1");
+    await say(turnId, 1, 5);
+    await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 5));
+    await redis.del(turnTokensKey(turnId), turnKey(turnId));
+    const tokens = [1, 2, 3, 4, 5].map((seq) => ({ text: `${seq} `, token: seq, epoch }));
+    const record = { job: jobOf(turnId, "r"), epoch, leaderId: "a", groupId: "g", startedAt: 1 };
+    expect(await stream.restore({ ...record, tokens }, 60_000)).toBe("ok");
+    await say(turnId, 6, 9);
+    await end(turnId, 9);
+    await eventually(() => isDone(recorded.of("c1"), turnId));
+    expect(textOf(recorded.of("c1"), turnId)).toBe(counting(1, 9));
+  });
+
+  test("Redis's data, a relay notes anew who watches", async () => {
+    const recorded = recordingConnections();
+    await relay(recorded.connections);
+    const turnId = randomUUID();
+    await begin(turnId);
+    await watch(turnId, "c1");
+    await say(turnId, 1, 2);
+    await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 2));
+    await redis.flushdb();
+    await redis.call("CLIENT", "KILL", "TYPE", "pubsub");
+    const has = () => redis.hget(turnWatchersKey(turnId), "c1");
+    const value = watcherValue({ sent: 2, epoch: epochOf(turnId) });
+    await eventually(async () => (await has()) === value);
   });
 });

@@ -1,218 +1,276 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { readEntries, type TokenStream, tokenStream } from "../../dataplane/token-stream.ts";
-import { relayShardOf, shardChannel, turnKey, turnTokensKey } from "../../events/redis-keys.ts";
+import {
+  readEntries,
+  type StreamToken,
+  type TokenStream,
+  tokenStream,
+} from "../../dataplane/token-stream.ts";
+import {
+  type TurnMessage,
+  turnChannel,
+  turnJobKey,
+  turnKey,
+  turnMessageSchema,
+  turnTokensKey,
+  turnWatchersKey,
+} from "../../events/redis-keys.ts";
+import { MemoryStreams, memoryTokenStream } from "../simulation/memory-streams.ts";
 import { freshRedis } from "../support/parts.ts";
+import {
+  endAt,
+  jobOf,
+  longLeaseMs,
+  type StreamHarness,
+  tokenStreamContract,
+  words,
+} from "./token-stream.contract.ts";
 
 let redis: Redis;
-let stream: TokenStream;
+let listener: Redis;
 
 beforeAll(async () => {
   redis = new Redis(await freshRedis());
-  stream = tokenStream(redis);
+  listener = redis.duplicate();
 });
-afterAll(() => redis.disconnect());
-
-const words = (from: number, to: number, by = "w") =>
-  Array.from({ length: to - from + 1 }, (_, i) => ({ text: `${by}${from + i} `, token: from + i }));
-
-const claimAs = (turnId: string, leaderId: string, leaseMs = 60_000) =>
-  stream.claim(turnId, { leaderId, groupId: `group-of-${leaderId}`, tenantId: "t", leaseMs });
-
-const append = async (turnId: string, epoch: number, from: number, to: number, by?: string) =>
-  (await stream.appendAll([{ turnId, epoch, from, tokens: words(from, to, by) }]))[0];
-
-const endAt = (lastSeq: number) => ({
-  lastSeq,
-  finishReason: "stop" as const,
-  usage: { promptTokens: 1, completionTokens: lastSeq },
-  timings: { queuedMs: 0, firstTokenMs: 0, totalMs: 0 },
+afterAll(() => {
+  redis.disconnect();
+  listener.disconnect();
 });
 
-async function stored(turnId: string) {
-  return readEntries(await redis.xrange(turnTokensKey(turnId), "-", "+"));
+function onRedis(): StreamHarness {
+  return {
+    stream: tokenStream(redis),
+    async stored(turnId) {
+      const { tokens, end } = readEntries(await redis.xrange(turnTokensKey(turnId), "-", "+"));
+      return { tokens, end };
+    },
+    async listen(turnId) {
+      const heard: TurnMessage[] = [];
+      listener.on("message", (channel, text) => {
+        if (channel === turnChannel(turnId)) heard.push(turnMessageSchema.parse(JSON.parse(text)));
+      });
+      await listener.subscribe(turnChannel(turnId));
+      return () => heard;
+    },
+    pass: (ms) => sleep(ms),
+    wishCancel: async (turnId, reason) =>
+      void (await redis.hset(turnKey(turnId), "cancel", reason)),
+    watch: async (turnId) => void (await redis.hset(turnWatchersKey(turnId), "connection", "0:0")),
+    unwatch: async (turnId) => void (await redis.hdel(turnWatchersKey(turnId), "connection")),
+    loseAll: async () => void (await redis.flushdb()),
+    async snapshot() {
+      const keys = await redis.keys("*");
+      const contents = await Promise.all(keys.map((key) => redis.dumpBuffer(key)));
+      return async () => {
+        await redis.flushdb();
+        for (const [i, key] of keys.entries()) await redis.restore(key, 0, contents[i] ?? "");
+      };
+    },
+  };
 }
 
-describe("claim", () => {
-  test("gives the first claimant epoch 1 and an empty stream", async () => {
-    const claim = await claimAs(randomUUID(), "a");
-    expect(claim).toMatchObject({ status: "claimed", epoch: 1, tokens: [], cancel: false });
+function inMemory(): StreamHarness {
+  let now = 1_700_000_000_000;
+  const watched = new Set<string>();
+  const published: TurnMessage[] = [];
+  const streams = new MemoryStreams({
+    now: () => now,
+    publish: (message) => published.push(message),
+    isWatched: (turnId) => watched.has(turnId),
   });
+  return {
+    stream: memoryTokenStream(streams),
+    stored: async (turnId) => {
+      const { tokens = [], end } = streams.turn(turnId) ?? {};
+      return { tokens: [...tokens], end };
+    },
+    listen: async (turnId) => () => published.filter((message) => message.turnId === turnId),
+    pass: async (ms) => {
+      now += ms;
+    },
+    wishCancel: async (turnId, reason) => streams.wishCancel(turnId, reason),
+    watch: async (turnId) => void watched.add(turnId),
+    unwatch: async (turnId) => void watched.delete(turnId),
+    loseAll: async () => streams.loseAll(),
+    snapshot: async () => {
+      const rollBack = streams.snapshot();
+      return async () => rollBack();
+    },
+  };
+}
 
-  test("is held while another leader's lease is alive, and says for how long", async () => {
-    const turnId = randomUUID();
-    await claimAs(turnId, "a", 60_000);
-    const claim = await claimAs(turnId, "b");
-    expect(claim).toMatchObject({ status: "held" });
-    expect((claim as { forMs: number }).forMs).toBeGreaterThan(50_000);
-  });
-
-  test("gives an expired turn to the next leader, with a higher epoch and all tokens", async () => {
-    const turnId = randomUUID();
-    await claimAs(turnId, "a", 0);
-    await append(turnId, 1, 1, 3);
-    const claim = await claimAs(turnId, "b");
-    expect(claim).toMatchObject({ status: "claimed", epoch: 2, tokens: words(1, 3) });
-  });
-
-  test("tells of a wish to cancel", async () => {
-    const turnId = randomUUID();
-    await redis.hset(turnKey(turnId), "cancel", "user");
-    expect(await claimAs(turnId, "a")).toMatchObject({ status: "claimed", cancel: true });
-  });
-
-  test("of a sealed turn gives its end and who wrote it", async () => {
-    const turnId = randomUUID();
-    await claimAs(turnId, "a");
-    await append(turnId, 1, 1, 2);
-    await stream.seal(turnId, 1, endAt(2));
-    expect(await claimAs(turnId, "b")).toMatchObject({
-      ...{ status: "sealed", epoch: 1, leaderId: "a", groupId: "group-of-a" },
-      ...{ tokens: words(1, 2), end: endAt(2) },
-    });
-  });
-});
-
-describe("append", () => {
-  const cases = [
-    { name: "what comes next", epoch: 2, from: 4, to: 5, result: "ok", tokens: 5 },
-    { name: "what is there, again", epoch: 2, from: 1, to: 3, result: "duplicate", tokens: 3 },
-    { name: "what is partly there", epoch: 2, from: 2, to: 5, result: "ok", tokens: 5 },
-    { name: "what leaves a gap", epoch: 2, from: 5, to: 5, result: "gap", tokens: 3 },
-    { name: "a lower epoch", epoch: 1, from: 4, to: 4, result: "stale", tokens: 3 },
-    { name: "an epoch that was never given", epoch: 3, from: 4, to: 4, result: "stale", tokens: 3 },
-  ];
-  test.each(cases)("$name: $result", async ({ epoch, from, to, result, tokens }) => {
-    const turnId = randomUUID();
-    await claimAs(turnId, "a", 0);
-    await append(turnId, 1, 1, 3);
-    await claimAs(turnId, "b");
-    expect(await append(turnId, epoch, from, to)).toBe(result);
-    expect((await stored(turnId)).tokens).toEqual(words(1, tokens));
-  });
-
-  test("of a turn that nobody claimed is stale", async () => {
-    expect(await append(randomUUID(), 1, 1, 1)).toBe("stale");
-  });
-
-  test("after the seal writes nothing", async () => {
-    const turnId = randomUUID();
-    await claimAs(turnId, "a");
-    await stream.seal(turnId, 1, endAt(0));
-    expect(await append(turnId, 1, 1, 1)).toBe("sealed");
-    expect((await stored(turnId)).tokens).toEqual([]);
-  });
-
-  test("publishes on the shard's channel what it writes", async () => {
-    const turnId = randomUUID();
-    const listener = redis.duplicate();
-    const heard: unknown[] = [];
-    // Logical databases share their channels: other tests may publish on this one.
-    listener.on("message", (_channel, text) => {
-      const message = JSON.parse(text) as { turnId: string };
-      if (message.turnId === turnId) heard.push(message);
-    });
-    await listener.subscribe(shardChannel(relayShardOf(turnId)));
-    await claimAs(turnId, "a");
-    await append(turnId, 1, 1, 2);
-    await expect
-      .poll(() => heard, { timeout: 10_000 })
-      .toEqual([{ kind: "tokens", turnId, from: 1, texts: ["w1 ", "w2 "] }]);
-    listener.disconnect();
-  });
-
-  test("of many turns keeps their results in order", async () => {
-    const [first, second] = [randomUUID(), randomUUID()];
-    await claimAs(second, "a");
-    const results = await stream.appendAll([
-      { turnId: first, epoch: 1, from: 1, tokens: words(1, 1) },
-      { turnId: second, epoch: 1, from: 1, tokens: words(1, 1) },
-    ]);
-    expect(results).toEqual(["stale", "ok"]);
-  });
-});
-
-describe("renew and seal", () => {
-  test("a renewal by the right epoch keeps others out, by a stale one changes nothing", async () => {
-    const turnId = randomUUID();
-    await claimAs(turnId, "a", 0);
-    await claimAs(turnId, "b", 0);
-    const renew = (epoch: number) => stream.renewAll([{ turnId, epoch }], 60_000);
-    expect(await renew(1)).toEqual([{ status: "stale", cancel: false }]);
-    expect(await claimAs(turnId, "c", 0)).toMatchObject({ status: "claimed", epoch: 3 });
-    expect(await renew(3)).toEqual([{ status: "ok", cancel: false }]);
-    expect(await claimAs(turnId, "d")).toMatchObject({ status: "held" });
-  });
-
-  test("a lease of 0 gives the turn up at once", async () => {
-    const turnId = randomUUID();
-    await claimAs(turnId, "a");
-    await stream.renewAll([{ turnId, epoch: 1 }], 0);
-    expect(await claimAs(turnId, "b")).toMatchObject({ status: "claimed", epoch: 2 });
-  });
-
-  test("a seal needs the last token and the highest epoch, and happens once", async () => {
-    const turnId = randomUUID();
-    await claimAs(turnId, "a", 0);
-    await claimAs(turnId, "b");
-    await append(turnId, 2, 1, 2);
-    expect(await stream.seal(turnId, 1, endAt(2))).toBe("stale");
-    expect(await stream.seal(turnId, 2, endAt(1))).toBe("gap");
-    expect(await stream.seal(turnId, 2, endAt(2))).toBe("ok");
-    expect(await stream.seal(turnId, 2, endAt(2))).toBe("sealed");
-    expect((await stored(turnId)).end).toEqual(endAt(2));
-  });
+describe("in Redis", () => {
+  tokenStreamContract(onRedis);
 
   test("what a turn leaves behind expires", async () => {
     const turnId = randomUUID();
-    await claimAs(turnId, "a");
-    await append(turnId, 1, 1, 1);
-    const day = await redis.pttl(turnTokensKey(turnId));
-    await stream.seal(turnId, 1, endAt(1));
-    const hour = await redis.pttl(turnTokensKey(turnId));
-    expect(day).toBeGreaterThan(23 * 3_600_000);
-    expect(hour).toBeGreaterThan(0);
-    expect(hour).toBeLessThanOrEqual(3_600_000);
+    const job = jobOf(turnId, turnId);
+    const stream = tokenStream(redis);
+    const claim = await stream.claim(job, { leaderId: "a", groupId: "g", leaseMs: longLeaseMs });
+    const epoch = claim.status === "claimed" ? claim.epoch : 0;
+    await stream.appendAll([{ turnId, epoch, from: 1, tokens: words(1, 1) }]);
+    const keys = [turnKey(turnId), turnTokensKey(turnId), turnJobKey(turnId)];
+    const lifetimes = () => Promise.all(keys.map((key) => redis.pttl(key)));
+    for (const day of await lifetimes()) expect(day).toBeGreaterThan(23 * 3_600_000);
+    await stream.seal(job, epoch, endAt(1, epoch));
+    const [hash = 0, tokens = 0, jobLeft] = await lifetimes();
+    for (const hour of [hash, tokens]) {
+      expect(hour).toBeGreaterThan(0);
+      expect(hour).toBeLessThanOrEqual(3_600_000);
+    }
+    expect(jobLeft).toBe(-2);
   });
 });
 
-test("however leaders come and go, a stream has no gap, no repeat and one author per epoch", async () => {
-  const step = fc.record({
-    leader: fc.constantFrom("a", "b", "c"),
-    act: fc.constantFrom("claim", "append", "append", "retry", "seal"),
-    size: fc.integer({ min: 1, max: 3 }),
-  });
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
-      const turnId = randomUUID();
-      /** What each leader believes, right or wrong. */
-      const beliefs = new Map<string, { epoch: number; seq: number; last: number }>();
-      for (const { leader, act, size } of steps) {
-        const belief = beliefs.get(leader);
-        if (act === "claim") {
-          const claim = await claimAs(turnId, leader, 0);
-          if (claim.status !== "claimed") continue;
-          const seq = claim.tokens.length;
-          beliefs.set(leader, { epoch: claim.epoch, seq, last: seq });
-        } else if (belief === undefined) {
-        } else if (act === "seal") {
-          await stream.seal(turnId, belief.epoch, endAt(belief.seq));
-        } else {
-          const from = act === "retry" ? belief.last + 1 : belief.seq + 1;
-          const to = act === "retry" ? Math.max(from, belief.seq) : belief.seq + size;
-          const result = await append(turnId, belief.epoch, from, to, `${leader}${belief.epoch}-`);
-          if (result === "ok")
-            Object.assign(belief, { last: from - 1, seq: Math.max(belief.seq, to) });
+describe("in memory", () => {
+  tokenStreamContract(inMemory);
+});
+
+/** What a leader of the property believes of the turn, right or wrong. */
+interface Belief {
+  epoch: number;
+  tokens: StreamToken[];
+}
+
+const stepArbitrary = fc.record({
+  leader: fc.constantFrom("a", "b", "c"),
+  act: fc.constantFrom(
+    ...["claim", "claim", "append", "append", "append", "retry", "renew", "restore", "seal"],
+    ...["orphans", "pass", "watch", "unwatch", "cancel", "remember", "roll back", "lose all"],
+  ),
+  size: fc.integer({ min: 1, max: 3 }),
+  leaseMs: fc.constantFrom(0, 0, longLeaseMs),
+});
+type Step = typeof stepArbitrary extends fc.Arbitrary<infer T> ? T : never;
+
+/** Runs the same steps on any store; @returns what each said, epochs by their rank. */
+async function outcomes(on: StreamHarness, steps: readonly Step[]): Promise<unknown[]> {
+  const turnId = randomUUID();
+  const job = jobOf(turnId, turnId);
+  const beliefs = new Map<string, Belief>();
+  const epochs: number[] = [];
+  const rank = (epoch: number) => (epoch === 0 ? 0 : epochs.indexOf(epoch) + 1);
+  const ranked = (tokens: readonly StreamToken[]) =>
+    tokens.map(({ text, epoch }) => `${text}${rank(epoch)}`);
+  let rollBack = async () => {};
+  const results: unknown[] = [];
+
+  async function act({ leader, act: what, size, leaseMs }: Step): Promise<unknown> {
+    const { stream } = on;
+    const belief = beliefs.get(leader);
+    const runner = { leaderId: leader, groupId: `group-of-${leader}` };
+    const epoch = belief?.epoch ?? 0;
+    const last = belief?.tokens.length ?? 0;
+    switch (what) {
+      case "claim": {
+        // A store that has lost its data gives a new epoch by its clock.
+        await on.pass(2);
+        const claim = await stream.claim(job, { ...runner, leaseMs });
+        if (claim.status === "held") return "held";
+        if (claim.status === "claimed") {
+          epochs.push(claim.epoch);
+          beliefs.set(leader, { epoch: claim.epoch, tokens: [...claim.tokens] });
         }
+        const { status, leaderId } = claim;
+        const more = status === "claimed" ? [claim.cancel, claim.barrenClaims] : claim.end.lastSeq;
+        const hasSpoken = claim.firstTokenAt > 0;
+        return [status, rank(claim.epoch), leaderId, hasSpoken, ranked(claim.tokens), more];
       }
-      const { tokens, end } = await stored(turnId);
-      expect(tokens.map(({ token }) => token)).toEqual(tokens.map((_, i) => i + 1));
-      const epochs = tokens.map(({ text }) => Number(/(\d+)-/.exec(text)?.[1]));
-      expect(epochs).toEqual(epochs.toSorted((x, y) => x - y));
-      if (end !== undefined) expect(end.lastSeq).toBe(tokens.length);
+      case "append":
+      case "retry": {
+        const from = what === "append" ? last + 1 : Math.max(1, last + 1 - size);
+        const tokens = words(from, what === "append" ? last + size : last + 1, leader);
+        const [result] = await stream.appendAll([{ turnId, epoch, from, tokens }]);
+        if (result === "ok" && belief !== undefined) {
+          const next = tokens.slice(last + 1 - from).map((token) => ({ ...token, epoch }));
+          belief.tokens.push(...next);
+        }
+        return result;
+      }
+      case "renew": {
+        // Longer than the shortest window, by either clock.
+        await on.pass(2);
+        const abandonMs = size === 1 ? 1 : size === 2 ? 0 : 3_600_000;
+        return stream.renewAll([{ job, epoch }], leaseMs, abandonMs);
+      }
+      case "restore": {
+        const tokens = belief?.tokens ?? [];
+        if (epoch === 0) return "nothing";
+        return stream.restore({ job, epoch, ...runner, startedAt: 7, tokens }, leaseMs);
+      }
+      case "seal":
+        return stream.seal(job, epoch, endAt(last, 0));
+      case "orphans":
+        await on.pass(2);
+        return (await stream.orphans(job.revision, 5)).length;
+      case "pass":
+        await on.pass(2);
+        return undefined;
+      case "watch":
+        await on.watch(turnId);
+        return undefined;
+      case "unwatch":
+        await on.unwatch(turnId);
+        return undefined;
+      case "cancel":
+        await on.wishCancel(turnId, "user");
+        return undefined;
+      case "remember":
+        rollBack = await on.snapshot();
+        return undefined;
+      case "roll back":
+        await rollBack();
+        return undefined;
+      default: // "lose all"
+        // Watchers are not the stream's to keep.
+        await on.loseAll();
+        await on.unwatch(turnId);
+        return undefined;
+    }
+  }
+
+  for (const step of steps) {
+    const result = await act(step);
+    const { tokens, end } = await on.stored(turnId);
+    expect(tokens.map(({ token }) => token)).toEqual(tokens.map((_, i) => i + 1));
+    if (end !== undefined) expect(end.lastSeq).toBe(tokens.length);
+    results.push([step.act, result, ranked(tokens), end]);
+  }
+  return results;
+}
+
+test("however leaders come and go, Redis and memory say the same, and no stream has a gap", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(stepArbitrary, { minLength: 10, maxLength: 50 }), async (steps) => {
+      await redis.flushdb();
+      expect(await outcomes(onRedis(), steps)).toEqual(await outcomes(inMemory(), steps));
     }),
-    { numRuns: 150 },
+    { numRuns: 150, interruptAfterTimeLimit: 15_000 },
+  );
+});
+
+test("a stream without a rollback keeps its authors in the order of their epochs", async () => {
+  const calm = stepArbitrary.filter(({ act }) => !["roll back", "lose all"].includes(act));
+  await fc.assert(
+    fc.asyncProperty(fc.array(calm, { minLength: 10, maxLength: 60 }), async (steps) => {
+      const harness = inMemory();
+      let turnId = "";
+      const { claim } = harness.stream;
+      const stream: TokenStream = {
+        ...harness.stream,
+        claim: (job, claimant) => {
+          turnId = job.turnId;
+          return claim(job, claimant);
+        },
+      };
+      await outcomes({ ...harness, stream }, steps);
+      const epochs = (await harness.stored(turnId)).tokens.map(({ epoch }) => epoch);
+      expect(epochs).toEqual(epochs.toSorted((x, y) => x - y));
+    }),
+    { numRuns: 300 },
   );
 });

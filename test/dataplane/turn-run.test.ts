@@ -6,8 +6,8 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Engine, FinishReason } from "../../dataplane/engine/engine.ts";
 import { EngineError } from "../../dataplane/engine/engine-error.ts";
-import { type StreamToken, type TokenStream, tokenStream } from "../../dataplane/token-stream.ts";
-import { TokenWriter } from "../../dataplane/token-writer.ts";
+import { type TokenStream, tokenStream } from "../../dataplane/token-stream.ts";
+import { type NewToken, TokenWriter } from "../../dataplane/token-writer.ts";
 import { type ChatTokenizer, loadTokenizer } from "../../dataplane/tokenizer.ts";
 import { runTurn, TurnRun } from "../../dataplane/turn-run.ts";
 import type { Job, Report } from "../../events/jobs.ts";
@@ -62,25 +62,27 @@ interface Fate {
 }
 
 interface Ended {
-  tokens: StreamToken[];
+  tokens: NewToken[];
   text: string;
   finishReason: FinishReason | undefined;
 }
 
 /** Runs the turn as one leader after the other would; each has its fate, and the last has none. */
-async function answer(script: Script, fates: Fate[], emitted: StreamToken[] = []): Promise<Ended> {
+async function answer(script: Script, fates: Fate[], emitted: NewToken[] = []): Promise<Ended> {
   const turnId = randomUUID();
-  const claimant = { leaderId: "dead", groupId: "g", tenantId: "t", leaseMs: 0 };
+  const job = jobFor(turnId, script.stop);
+  const claimant = { leaderId: "dead", groupId: "g", leaseMs: 0 };
   if (emitted.length > 0) {
-    await stream.claim(turnId, claimant);
-    await stream.appendAll([{ turnId, epoch: 1, from: 1, tokens: emitted }]);
+    const claim = await stream.claim(job, claimant);
+    if (claim.status !== "claimed") throw new Error(`The turn is ${claim.status}.`);
+    await stream.appendAll([{ turnId, epoch: claim.epoch, from: 1, tokens: emitted }]);
   }
   const reports: Report[] = [];
   for (const fate of [...fates, undefined]) {
     const outcome = await lead(turnId, script, fate, reports);
     if (outcome === "finished") break;
   }
-  const claim = await stream.claim(turnId, claimant);
+  const claim = await stream.claim(job, claimant);
   if (claim.status !== "sealed") throw new Error("The turn has no end.");
   const text = claim.tokens.map((token) => token.text).join("");
   const last = reports.at(-1);
@@ -88,7 +90,8 @@ async function answer(script: Script, fates: Fate[], emitted: StreamToken[] = []
   expect(last.text).toBe(text);
   const { finishReason } = claim.end;
   return {
-    tokens: claim.tokens,
+    // Who wrote which of them is another matter.
+    tokens: claim.tokens.map(({ text, token }) => ({ text, token })),
     text,
     finishReason: finishReason === "failed" ? undefined : finishReason,
   };
@@ -160,7 +163,7 @@ const fates = fc.array(
   { maxLength: 4 },
 );
 
-function expectWholeCharacters(tokens: readonly StreamToken[]): void {
+function expectWholeCharacters(tokens: readonly NewToken[]): void {
   for (const { text } of tokens) {
     expect(text.isWellFormed()).toBe(true);
     expect(text).not.toContain("\ufffd");

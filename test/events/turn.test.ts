@@ -98,7 +98,8 @@ const reportCompleted = (epoch = 1): TurnCommand => ({
   ...ending(epoch),
   finishReason: "stop",
 });
-const reportCancelled: TurnCommand = { type: "ReportCancelled", ...ending(1) };
+const reportCancelled: TurnCommand = { type: "ReportCancelled", ...ending(1), reason: "user" };
+const reportAbandoned: TurnCommand = { ...reportCancelled, reason: "abandoned" };
 const reportFailed: TurnCommand = {
   type: "ReportFailed",
   ...ending(1),
@@ -156,6 +157,15 @@ describe("the reports of an end", () => {
   test("end a running turn", () => {
     given(requested, started).when(reportCompleted()).then(completed());
     given(requested, started).when(reportCancelled).then(cancelled);
+    const wish = {
+      type: "TurnCancelRequested",
+      version: 1,
+      at: cancelled.at,
+      turnId: cancelled.turnId,
+    };
+    given(requested, started)
+      .when(reportAbandoned)
+      .then({ ...wish, reason: "abandoned" } as TurnEvent, cancelled);
     given(requested, started).when(reportFailed).then(failed);
   });
 

@@ -4,6 +4,7 @@ import { turnStream } from "../../events/event-log.ts";
 import { turnIdFor } from "../../events/ids.ts";
 import {
   cancelChannel,
+  connectionKey,
   relayShardOf,
   shardTurnsKey,
   turnKey,
@@ -56,8 +57,8 @@ async function ask(handler: typeof cancel, frame: Record<string, unknown>, tenan
 
 const doCancel = (turnId: string, tenantId?: string) =>
   ask(cancel, { action: "cancel", turnId }, tenantId);
-const doResume = (turnId: string, after: number, tenantId?: string) =>
-  ask(resume, { action: "resume", turnId, after }, tenantId);
+const doResume = (turnId: string, after: number, { epoch = 0, tenantId = "acme" } = {}) =>
+  ask(resume, { action: "resume", turnId, after, epoch }, tenantId);
 
 describe("cancel", () => {
   test("is a fact of the log, a mark for the leader, and a message to it", async () => {
@@ -124,7 +125,7 @@ describe("resume", () => {
     const { connectionId, frames } = await doResume(turnId, 2);
     expect(frames).toEqual([]);
     const { redis } = stage.deps;
-    expect(await redis.hget(turnWatchersKey(turnId), connectionId)).toBe("2");
+    expect(await redis.hget(turnWatchersKey(turnId), connectionId)).toBe("2:0");
     expect(await redis.sismember(shardTurnsKey(relayShardOf(turnId)), turnId)).toBe(1);
   });
 
@@ -132,7 +133,7 @@ describe("resume", () => {
     const turnId = await newTurn();
     const { connectionId, frames } = await doResume(turnId, 0);
     expect(frames).toEqual([]);
-    expect(await stage.deps.redis.hget(turnWatchersKey(turnId), connectionId)).toBe("0");
+    expect(await stage.deps.redis.hget(turnWatchersKey(turnId), connectionId)).toBe("0:0");
   });
 
   test("cuts the client back to what a failover has left of the stream", async () => {
@@ -140,9 +141,44 @@ describe("resume", () => {
     await writeStream(stage.deps, turnId, "One two", "goes on");
     const { connectionId, frames } = await doResume(turnId, 9);
     expect(frames).toEqual([{ type: "rewind", turnId, to: 2 }]);
-    expect(await stage.deps.redis.hget(turnWatchersKey(turnId), connectionId)).toBe("2");
+    expect(await stage.deps.redis.hget(turnWatchersKey(turnId), connectionId)).toBe("2:0");
     await expire(turnId);
     expect((await doResume(turnId, 2)).frames).toEqual([{ type: "rewind", turnId, to: 0 }]);
+  });
+
+  test("leaves it to the relay to find out what a client has of the stream, when it names an epoch", async () => {
+    const turnId = await newTurn();
+    await writeStream(stage.deps, turnId, "One two", "goes on");
+    const { connectionId, frames } = await doResume(turnId, 9, { epoch: 7 });
+    expect(frames).toEqual([]);
+    expect(await stage.deps.redis.hget(turnWatchersKey(turnId), connectionId)).toBe("9:7");
+  });
+
+  test("tells an answer from the log when the stream has another ending than the record", async () => {
+    const turnId = await newTurn();
+    await finish(turnId, "One two three");
+    await writeStream(stage.deps, turnId, "One two four five");
+    await stage.deps.redis.hset(turnKey(turnId), "epoch", 9);
+    expect((await doResume(turnId, 0)).frames).toMatchObject([
+      { type: "tokens", from: 1, to: 3, text: "One two three", epoch: 0 },
+      { type: "done", lastSeq: 3, epoch: 0 },
+    ]);
+  });
+
+  test("answers a relay's own door in its result", async () => {
+    const turnId = await newTurn();
+    await finish(turnId, "One two three");
+    await expire(turnId);
+    const connectionId = `relay_${"0".repeat(16)}.abc`;
+    const frame = { action: "resume", turnId, after: 0 };
+    const unknown = await resume(stage.deps)(socketEvent(connectionId, frame), context);
+    expect(unknown).toEqual({ statusCode: 410 });
+    await stage.deps.redis.hset(connectionKey(connectionId), { tenantId: "acme", userId: "u" });
+    const known = await resume(stage.deps)(socketEvent(connectionId, frame), context);
+    expect(known).toMatchObject({ statusCode: 200 });
+    const frames = JSON.parse((known as { body: string }).body);
+    expect(frames).toMatchObject([{ type: "tokens", text: "One two three" }, { type: "done" }]);
+    expect(stage.framesTo(connectionId)).toEqual([]);
   });
 
   test("tells an answer from the log when its stream has expired", async () => {
@@ -204,7 +240,7 @@ describe("resume", () => {
 
   test("finds no turn of another tenant, nor one that is not there", async () => {
     const turnId = await newTurn();
-    const { frames, connectionId } = await doResume(turnId, 0, "rival");
+    const { frames, connectionId } = await doResume(turnId, 0, { tenantId: "rival" });
     const expected = { type: "error", code: "turn_not_found", field: "turnId" };
     expect(frames).toMatchObject([{ ...expected, turnId }]);
     expect(await stage.deps.redis.hexists(turnWatchersKey(turnId), connectionId)).toBe(0);

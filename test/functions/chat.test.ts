@@ -148,14 +148,14 @@ describe("an accepted prompt", () => {
       },
     ]);
     const { redis } = stage.deps;
-    expect(await redis.hgetall(turnWatchersKey(turnId))).toEqual({ [connectionId]: "0" });
+    expect(await redis.hgetall(turnWatchersKey(turnId))).toEqual({ [connectionId]: "0:0" });
     expect(await redis.sismember(shardTurnsKey(relayShardOf(turnId)), turnId)).toBe(1);
     expect(await redis.smembers(connectionTurnsKey(connectionId))).toEqual([turnId]);
     expect(await redis.ttl(turnWatchersKey(turnId))).toBeGreaterThan(3_600);
     expect(await redis.ttl(turnSentKey(turnId))).toBeGreaterThan(290);
     await expect
       .poll(() => published)
-      .toContainEqual({ kind: "watch", turnId, connectionId, after: 0 });
+      .toContainEqual({ kind: "watch", turnId, connectionId, sent: 0, epoch: 0 });
     subscriber.disconnect();
   });
 
@@ -285,10 +285,11 @@ describe("a refused frame leaves nothing behind", () => {
     expect(stage.framesTo(connectionId)).toMatchObject([{ type: "error", code: "invalid_frame" }]);
   });
 
-  test("from a connection that nobody knows", async () => {
+  test("from a connection that nobody knows, which is closed: its client comes back by itself", async () => {
     const before = await footprint();
     const { frames } = await sayOn("connection-unknown", newFrame({ requestId: "r1" }));
-    expect(errorIn(frames)).toMatchObject({ code: "unauthenticated", requestId: "r1" });
+    expect(frames).toEqual([]);
+    expect(stage.closed).toEqual(["connection-unknown"]);
     expect(await footprint()).toEqual(before);
   });
 
@@ -366,7 +367,7 @@ describe("a request that comes again", () => {
     expect(frames).toEqual(first);
     expect(await stage.commits()).toEqual(before);
     expect(await stage.takeJobs()).toHaveLength(1);
-    expect(await stage.deps.redis.hget(turnWatchersKey(turnId), connectionId)).toBe("0");
+    expect(await stage.deps.redis.hget(turnWatchersKey(turnId), connectionId)).toBe("0:0");
   });
 
   test("sends the job again when nothing says that it was sent", async () => {

@@ -141,8 +141,8 @@ test("disconnect takes the connection out of its turns, and leaves the turns alo
   const turnIds = ["turn_a", "turn_b", "turn_c"];
   for (const turnId of turnIds) {
     await redis.hset(turnKey(turnId), "epoch", 1);
-    await watchTurn(redis, turnId, leaving, 0);
-    await watchTurn(redis, turnId, staying, 4);
+    await watchTurn(redis, turnId, leaving);
+    await watchTurn(redis, turnId, staying, { sent: 4, epoch: 1 });
   }
   const subscriber = redis.duplicate();
   const heard: { channel: string; text: string }[] = [];
@@ -153,7 +153,7 @@ test("disconnect takes the connection out of its turns, and leaves the turns alo
   const result = await disconnect(stage.deps)(socketEvent(leaving, ""), context);
   expect(result).toEqual({ statusCode: 200 });
   for (const turnId of turnIds) {
-    expect(await redis.hgetall(turnWatchersKey(turnId))).toEqual({ [staying]: "4" });
+    expect(await redis.hgetall(turnWatchersKey(turnId))).toEqual({ [staying]: "4:1" });
     expect(await redis.hgetall(turnKey(turnId))).toEqual({ epoch: "1" });
   }
   expect(await redis.exists(connectionKey(leaving), connectionTurnsKey(leaving))).toBe(0);

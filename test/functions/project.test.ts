@@ -123,7 +123,7 @@ describe("project", () => {
       }),
     );
     expect(byStatus.get("completed")).toContainEqual(
-      expect.objectContaining({ epoch: 2, leader_id: "leader-2" }),
+      expect.objectContaining({ epoch: "2", leader_id: "leader-2" }),
     );
     expect(byStatus.get("cancelled")).toMatchObject([
       { finish_reason: "cancelled", cancel_requested: true },
@@ -136,7 +136,7 @@ describe("project", () => {
         timings: null,
       },
     ]);
-    expect(byStatus.get("requested")).toMatchObject([{ ended_at: null, epoch: 0 }]);
+    expect(byStatus.get("requested")).toMatchObject([{ ended_at: null, epoch: "0" }]);
     expect(messages).toHaveLength(5 + 4);
     expect(messages).toContainEqual(
       expect.objectContaining({ role: "assistant", content: "It is one." }),
@@ -266,10 +266,10 @@ describe("migrate", () => {
   test("applies each file once, also when two processes start together", async () => {
     const database = lazyDatabase(await freshDatabase(), logger);
     const applied = await Promise.all([migrate(database), migrate(database)]);
-    expect(applied.flat()).toEqual(["0001_history.sql"]);
+    expect(applied.flat()).toEqual(["0001_history.sql", "0002_epoch.sql"]);
     expect(await migrate(database)).toEqual([]);
     const { rows: known } = await database.query("SELECT name FROM migrations");
-    expect(known).toEqual([{ name: "0001_history.sql" }]);
+    expect(known).toEqual([{ name: "0001_history.sql" }, { name: "0002_epoch.sql" }]);
     await database.end();
   });
 });

@@ -39,6 +39,8 @@ export interface Stage {
   /** What each connection was sent, oldest first. */
   frames: { connectionId: string; frame: ServerFrame }[];
   framesTo(connectionId: string): ServerFrame[];
+  /** Connections that a handler has closed. */
+  closed: string[];
   /** A connection that is open for a tenant; its id. */
   open(tenantId: string): Promise<string>;
   /** Takes the jobs off the queue that are there by now. */
@@ -90,6 +92,7 @@ export async function startStage({
   await migrate(database);
   const sqs = new SQSClient(awsClientConfig("sqs"));
   const frames: Stage["frames"] = [];
+  const closed: string[] = [];
   const deps: Deps = {
     log,
     redis: lazyRedis(ownRedisUrl, logger),
@@ -98,6 +101,9 @@ export async function startStage({
     sendFrame: async (connectionId, frame) => {
       frames.push({ connectionId, frame });
       return "sent";
+    },
+    closeConnection: async (connectionId) => {
+      closed.push(connectionId);
     },
     models: modelCatalog([
       { ...guide, queueUrl: queue.url },
@@ -111,6 +117,7 @@ export async function startStage({
   return {
     deps,
     frames,
+    closed,
     framesTo: (id) => frames.filter((sent) => sent.connectionId === id).map(({ frame }) => frame),
     async open(tenantId) {
       const connectionId = `connection-${randomUUID()}`;
@@ -316,8 +323,12 @@ export function endReport(
   };
   if (type === "completed") return { type, ...ending, finishReason: "stop" };
   if (type === "failed") return { type, ...ending, code: "internal", message: "It broke." };
-  return { type, ...ending };
+  return { type, ...ending, reason: "user" };
 }
+
+const tokenFields = (text: string, token: number) => [
+  ...["text", text, "token", String(token), "epoch", "1"],
+];
 
 /** Writes an answer to the token stream as a leader does, word by word; sealed unless it goes on. */
 export async function writeStream(
@@ -330,16 +341,18 @@ export async function writeStream(
   const fields = { epoch: 1, leaderId: "leader-1", lastSeq: words.length, tenantId: "acme" };
   await redis.hset(turnKey(turnId), fields);
   for (const [i, text] of words.entries()) {
-    await redis.xadd(turnTokensKey(turnId), `${i + 1}-0`, "text", text, "token", String(i));
+    await redis.xadd(turnTokensKey(turnId), `${i + 1}-0`, ...tokenFields(text, i));
   }
   if (finishReason === "goes on") return;
   const end: StreamEnd = {
     lastSeq: words.length,
+    epoch: words.length > 0 ? 1 : 0,
     finishReason,
     usage: { promptTokens: 5, completionTokens: words.length },
     timings,
   };
-  await redis.xadd(turnTokensKey(turnId), `${words.length + 1}-0`, "end", JSON.stringify(end));
+  const fieldsOfEnd = ["end", JSON.stringify(end), "epoch", "1"];
+  await redis.xadd(turnTokensKey(turnId), `${words.length + 1}-0`, ...fieldsOfEnd);
   await redis.hset(turnKey(turnId), "sealed", "1");
 }
 

@@ -14,8 +14,8 @@ import {
 } from "@aws-sdk/client-apigatewaymanagementapi";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { WebSocket } from "ws";
+import type { SocketEvent } from "../../dataplane/relay/sockets.ts";
 import { type Gateway, type GatewayOptions, startGateway } from "../../local/gateway.ts";
-import type { SocketEvent } from "../../local/gateway-sockets.ts";
 import { StageError } from "../../local/part.ts";
 import { eventually } from "../support/eventually.ts";
 

@@ -35,6 +35,9 @@ async function started(dataDir: string, env: Record<string, string> = {}): Promi
   return stage;
 }
 
+/** Slow enough for something to die in the middle of an answer. */
+const slow = { AXON_MS_PER_TOKEN: "20" };
+
 const pidOf = async (stage: SpawnedStage, name: string) =>
   (await stage.file()).parts.find((part) => part.name === name)?.pid ?? 0;
 
@@ -51,7 +54,7 @@ test("a worker that is killed between two turns is replaced without help", async
 });
 
 test("a rank that is killed takes its group with it, and the answer goes on in the next", async () => {
-  const stage = await started(await folder(), { AXON_TRANSPORT: "tcp" });
+  const stage = await started(await folder(), { AXON_TRANSPORT: "tcp", ...slow });
   const client = await stage.client();
   const whole = await read(client.chat({ prompt: "Tell me a story about a fox." }));
   const turn = client.chat({ prompt: "Tell me a story about a fox." });
@@ -78,7 +81,7 @@ test("a rank that is killed takes its group with it, and the answer goes on in t
 test.each(["relay", "control plane"])(
   "a %s that is killed is replaced, and the answer is whole",
   async (name) => {
-    const stage = await started(await folder());
+    const stage = await started(await folder(), slow);
     const client = await stage.client();
     const turn = client.chat({ prompt: "Tell me a story about a lighthouse." });
     let killed = false;

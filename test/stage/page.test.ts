@@ -25,8 +25,8 @@ describe.skipIf(browserPath === undefined)("the page", () => {
   const errors: string[] = [];
 
   beforeAll(async () => {
-    // The exact kernels are slow enough for a reader, and a test, to see an answer grow.
-    stage = await spawnStage(await dataFolder(), { env: { AXON_WEIGHTS: "f32" } });
+    // Slow enough for a reader, and a test, to see an answer grow.
+    stage = await spawnStage(await dataFolder(), { env: { AXON_MS_PER_TOKEN: "20" } });
     browser = await openBrowser(browserPath ?? "");
     page = await browser.newPage();
     page.on("pageerror", (error) => errors.push(error.message));

@@ -19,7 +19,7 @@ const acceptedAction: ChatAction = {
   ...{ revision: "m-1", at: 2 },
 };
 const doneFacts = {
-  ...{ lastSeq: 11, finishReason: "stop" as const },
+  ...{ lastSeq: 11, epoch: 1, finishReason: "stop" as const },
   usage: { promptTokens: 3, completionTokens: 11 },
   timings: { queuedMs: 2, firstTokenMs: 8, totalMs: 1_008 },
 };

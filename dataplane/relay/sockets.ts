@@ -1,14 +1,14 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import type { APIGatewayProxyWebsocketEventV2, Context } from "aws-lambda";
+import type { APIGatewayProxyWebsocketEventV2 } from "aws-lambda";
 import { WebSocket, WebSocketServer } from "ws";
 import { z } from "zod";
-import { frameLengthWatch } from "./gateway-frames.ts";
-import { InvocationTimeout, invoke } from "./lambda-context.ts";
+import { frameLengthWatch } from "./frame-length.ts";
 
 /**
- * API Gateway's WebSocket API. A connection goes through these states:
+ * WebSockets as API Gateway keeps them: its events for the handlers, its limits, its states. The local
+ * gateway and a relay's own door are made of it. A connection goes through these states:
  *
  *   connecting → refused   the connect handler answers something else than 2xx: that is the status
  *                          of the handshake. It may also fail (502) or take too long (504).
@@ -20,7 +20,7 @@ import { InvocationTimeout, invoke } from "./lambda-context.ts";
  * Gateway keeps no order among them. The disconnect handler hears of every connection that was open.
  * Limits: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
  */
-export const gatewayLimits = {
+export const socketLimits = {
   frameBytes: 32 * 1024,
   messageBytes: 128 * 1024,
   idleMs: 10 * 60_000,
@@ -29,7 +29,7 @@ export const gatewayLimits = {
   /** Ours: a connection that leaves this much unread is dropped. */
   bufferedBytes: 1024 * 1024,
 };
-export type GatewayLimits = typeof gatewayLimits;
+export type SocketLimits = typeof socketLimits;
 
 /** The event of a frame; that of `$connect` and `$disconnect` has headers and no message id. */
 export type SocketEvent = APIGatewayProxyWebsocketEventV2 & {
@@ -37,10 +37,31 @@ export type SocketEvent = APIGatewayProxyWebsocketEventV2 & {
   multiValueHeaders?: Record<string, string[]>;
   queryStringParameters?: Record<string, string>;
 };
-type SocketFunction = (event: SocketEvent, context: Context) => Promise<unknown>;
 
-/** Handlers by route key: `$connect`, `$disconnect`, `$default`, and values of a frame's `action`. */
-export type SocketRoutes = Readonly<Record<string, SocketFunction>>;
+/** What is behind the routes: `$connect`, `$disconnect`, `$default`, and values of a frame's `action`. */
+export interface SocketFunctions {
+  has(route: string): boolean;
+  /**
+   * Runs the function of a route; of a route that has none the result is undefined.
+   * @throws InvocationTimeout when it takes too long, or whatever else goes wrong.
+   */
+  invoke(route: string, event: SocketEvent): Promise<unknown>;
+}
+
+/** A function did not end in the time that its trigger gives it. */
+export class InvocationTimeout extends Error {
+  override readonly name = "InvocationTimeout";
+}
+
+export interface SocketApiOptions {
+  functions: SocketFunctions;
+  limits: SocketLimits;
+  /** A new connection's id. */
+  newId?: () => string;
+  /** Takes what the function of a frame has returned. */
+  onResult?: (connection: Connection, result: unknown) => void;
+  onClosed?: (connectionId: string) => void;
+}
 
 export interface Connection {
   readonly id: string;
@@ -52,7 +73,7 @@ export interface Connection {
 }
 
 /** Looks like API Gateway's own ids, which end in "=". */
-const newId = (): string => `${randomBytes(11).toString("base64url")}=`;
+const gatewayId = (): string => `${randomBytes(11).toString("base64url")}=`;
 
 const connectResultSchema = z.object({
   statusCode: z.coerce.number().int(),
@@ -60,23 +81,25 @@ const connectResultSchema = z.object({
 });
 
 export class SocketApi {
-  readonly #routes: SocketRoutes;
-  readonly #limits: GatewayLimits;
+  readonly #options: Required<SocketApiOptions>;
   readonly #server: WebSocketServer;
   readonly #connections = new Map<string, Connection>();
   readonly #protocols = new WeakMap<IncomingMessage, string>();
   /** Disconnect handlers that run. */
   readonly #leaving = new Set<Promise<unknown>>();
 
-  constructor(routes: SocketRoutes, limits: GatewayLimits) {
-    this.#routes = routes;
-    this.#limits = limits;
+  constructor(options: SocketApiOptions) {
+    this.#options = { newId: gatewayId, onResult: () => {}, onClosed: () => {}, ...options };
     this.#server = new WebSocketServer({
       noServer: true,
       clientTracking: false,
-      maxPayload: limits.messageBytes,
+      maxPayload: options.limits.messageBytes,
       handleProtocols: (_offered, request) => this.#protocols.get(request) ?? false,
     });
+  }
+
+  connections(): Iterable<Connection> {
+    return this.#connections.values();
   }
 
   connection(id: string): Connection | undefined {
@@ -91,9 +114,11 @@ export class SocketApi {
 
   async upgrade(request: IncomingMessage, duplex: Duplex, head: Buffer): Promise<void> {
     duplex.on("error", () => undefined);
-    const opening = openingConnection(request);
+    const opening = openingConnection(request, this.#options.newId());
     const event = socketEvent(opening, "CONNECT", "$connect", requestOf(request));
-    const answer = await this.#run("$connect", event).then(connectAnswer, connectFailure);
+    const answer = await this.#options.functions
+      .invoke("$connect", event)
+      .then(connectAnswer, connectFailure);
     if (answer.status < 200 || answer.status > 299) return refuseUpgrade(duplex, answer.status);
     if (answer.protocol !== undefined) this.#protocols.set(request, answer.protocol);
     if (duplex.destroyed) return this.#leave(opening, 1006, "");
@@ -103,10 +128,10 @@ export class SocketApi {
   }
 
   /** Closes every connection and waits until the disconnect handler has heard of each. */
-  async close(): Promise<void> {
+  async close(code = 1001, reason = "Going away"): Promise<void> {
     const closed = [...this.#connections.values()].map(({ socket }) => {
       const gone = new Promise((resolve) => socket.once("close", resolve));
-      socket.close(1001, "Going away");
+      socket.close(code, reason);
       setTimeout(() => socket.terminate(), 1_000).unref();
       return gone;
     });
@@ -114,14 +139,8 @@ export class SocketApi {
     await Promise.all(this.#leaving);
   }
 
-  #run(route: string, event: SocketEvent): Promise<unknown> {
-    const handler = this.#routes[route];
-    if (handler === undefined) return Promise.resolve(undefined);
-    return invoke(route, handler, event, this.#limits.integrationMs);
-  }
-
   #admit(opening: OpeningConnection, socket: WebSocket, duplex: Duplex): void {
-    const { idleMs, connectionMs, frameBytes } = this.#limits;
+    const { idleMs, connectionMs, frameBytes } = this.#options.limits;
     const expire = () => socket.close(1001, "Going away");
     const ageTimer = setTimeout(expire, connectionMs).unref();
     const idleTimer = setTimeout(expire, idleMs).unref();
@@ -143,6 +162,7 @@ export class SocketApi {
       clearTimeout(idleTimer);
       clearTimeout(ageTimer);
       this.#connections.delete(connection.id);
+      this.#options.onClosed(connection.id);
       this.#leave(connection, code, reason.toString());
     });
   }
@@ -150,21 +170,25 @@ export class SocketApi {
   #receive(connection: Connection, data: Buffer, isBinary: boolean): void {
     this.touch(connection);
     const body = data.toString(isBinary ? "base64" : "utf8");
-    const route = isBinary ? "$default" : routeOf(body, this.#routes);
+    const { functions, onResult } = this.#options;
+    const route = isBinary ? "$default" : routeOf(body, functions);
     const event = socketEvent(connection, "MESSAGE", route, { body, isBase64Encoded: isBinary });
-    this.#run(route, event).catch((error: unknown) => {
-      const { connectionId, requestId } = event.requestContext;
-      const late = error instanceof InvocationTimeout;
-      const message = late ? "Endpoint request timed out" : "Internal server error";
-      connection.socket.send(JSON.stringify({ message, connectionId, requestId }));
-    });
+    functions.invoke(route, event).then(
+      (result) => onResult(connection, result),
+      (error: unknown) => {
+        const { connectionId, requestId } = event.requestContext;
+        const late = error instanceof InvocationTimeout;
+        const message = late ? "Endpoint request timed out" : "Internal server error";
+        connection.socket.send(JSON.stringify({ message, connectionId, requestId }));
+      },
+    );
   }
 
   #leave(connection: OpeningConnection, code: number, reason: string): void {
     const event = socketEvent(connection, "DISCONNECT", "$disconnect");
     Object.assign(event.requestContext, { disconnectStatusCode: code, disconnectReason: reason });
     // As on AWS, nobody is told when this fails; what it would have cleaned up expires by itself.
-    const told = this.#run("$disconnect", event).catch(() => undefined);
+    const told = this.#options.functions.invoke("$disconnect", event).catch(() => undefined);
     this.#leaving.add(told);
     void told.then(() => this.#leaving.delete(told));
   }
@@ -172,10 +196,10 @@ export class SocketApi {
 
 type OpeningConnection = Omit<Connection, "socket" | "idleTimer">;
 
-function openingConnection({ socket, headers }: IncomingMessage): OpeningConnection {
+function openingConnection({ socket, headers }: IncomingMessage, id: string): OpeningConnection {
   const now = Date.now();
   return {
-    id: newId(),
+    id,
     connectedAt: now,
     lastActiveAt: now,
     identity: {
@@ -194,7 +218,7 @@ function socketEvent(
   const now = Date.now();
   const requestContext = {
     ...{ routeKey, eventType, connectionId: id, connectedAt, identity },
-    ...{ requestId: newId(), extendedRequestId: newId(), messageId: newId() },
+    ...{ requestId: gatewayId(), extendedRequestId: gatewayId(), messageId: gatewayId() },
     requestTime: new Date(now).toUTCString(),
     requestTimeEpoch: now,
     messageDirection: "IN" as const,
@@ -223,7 +247,7 @@ function requestOf(request: IncomingMessage): Partial<SocketEvent> {
 }
 
 /** `$request.body.action` is the route selection expression. */
-function routeOf(body: string, routes: SocketRoutes): string {
+function routeOf(body: string, functions: SocketFunctions): string {
   let action: unknown;
   try {
     action = z.object({ action: z.unknown() }).parse(JSON.parse(body)).action;
@@ -231,7 +255,7 @@ function routeOf(body: string, routes: SocketRoutes): string {
     return "$default";
   }
   if (typeof action !== "string" || action.startsWith("$")) return "$default";
-  return Object.hasOwn(routes, action) ? action : "$default";
+  return functions.has(action) ? action : "$default";
 }
 
 interface ConnectAnswer {

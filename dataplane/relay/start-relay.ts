@@ -1,0 +1,149 @@
+import type { Redis } from "ioredis";
+import {
+  parseWatcherValue,
+  relayChannel,
+  relayOf,
+  shardChannel,
+  shardTurnsKey,
+  turnChannel,
+  turnMessageSchema,
+  turnWatchersKey,
+  watchMessageSchema,
+} from "../../events/redis-keys.ts";
+import { Delivery, type DeliveryDeps, type TurnChannels } from "./delivery.ts";
+import { relayPresence } from "./presence.ts";
+import { shardLeases } from "./shard-leases.ts";
+import { watchRecord } from "./watch-record.ts";
+
+export interface RelayDeps extends DeliveryDeps {
+  /** Hears once a second how many relays live. */
+  onRelays?: (living: number) => void;
+}
+
+export interface Relay {
+  /** The shards that it owns. */
+  shards(): number[];
+  /** A connection to its own door has closed. */
+  forget(connectionId: string): void;
+  /** Hands the shards over and closes what the relay has opened. */
+  stop(): Promise<void>;
+}
+
+/** A turn that was silent for this long is looked up in its stream. */
+const silentMs = 2_000;
+const beatMs = 1_000;
+/** How long calls under way may take when the relay ends. */
+const drainMs = 2_000;
+
+/** A relay: leases of shards, notifications of watched turns, deliveries to their connections. */
+export async function startRelay(relayId: string, deps: RelayDeps): Promise<Relay> {
+  const { redis, logger, onRelays = () => {} } = deps;
+  const subscriber = redis.duplicate();
+  const delivery = new Delivery(deps, turnChannels(subscriber), watchRecord(redis));
+  const presence = relayPresence(redis, relayId);
+
+  subscriber.on("message", (channel, text) => {
+    try {
+      const message: unknown = JSON.parse(text);
+      if (channel.startsWith("turn:")) delivery.hearTurn(turnMessageSchema.parse(message));
+      else delivery.hearWatch(watchMessageSchema.parse(message));
+    } catch (error) {
+      logger.error("a notification cannot be read", { channel, error: error as Error });
+    }
+  });
+  subscriber.on("error", (error) => logger.warn("Redis is away", { error }));
+  const warn = (what: string) => (error: unknown) => logger.warn(what, { error: error as Error });
+  // What was published while the subscription was down is gone: look into every stream. And Redis may
+  // have come back without its data.
+  subscriber.on("ready", () => {
+    delivery.checkSilent(0);
+    delivery.saveAll().catch(warn("noting the watchers failed"));
+  });
+  await subscriber.subscribe(relayChannel(relayId));
+
+  const leases = shardLeases(redis, relayId, {
+    // Subscribes first, so that nothing falls between what the set holds and what is announced.
+    async taken(shard) {
+      await subscriber.subscribe(shardChannel(shard));
+      await takeUp(redis, shard, delivery);
+    },
+    async lost(shard) {
+      await subscriber.unsubscribe(shardChannel(shard));
+      await delivery.saveProgress();
+      delivery.dropShard(shard);
+    },
+  });
+
+  async function beat(): Promise<void> {
+    const living = await presence.beat();
+    onRelays(living);
+    await Promise.all([leases.renew(living), delivery.saveProgress()]);
+  }
+  await beat();
+  const stopBeating = repeat(beatMs, beat, warn("keeping the shards failed"));
+  // By the clock of this process, also while Redis is away.
+  const checking = setInterval(() => delivery.checkSilent(silentMs), beatMs);
+
+  async function handOver(): Promise<void> {
+    clearInterval(checking);
+    await stopBeating();
+    await subscriber.unsubscribe();
+    await delivery.drain(drainMs);
+    await leases.release();
+    await presence.leave();
+    subscriber.disconnect();
+  }
+
+  let stopped: Promise<void> | undefined;
+  return {
+    shards: () => [...leases.owned],
+    forget: (connectionId) => delivery.forget(connectionId),
+    stop() {
+      stopped ??= handOver();
+      return stopped;
+    },
+  };
+}
+
+/** Goes on with a shard's turns from where their watchers have got. */
+async function takeUp(redis: Redis, shard: number, delivery: Delivery): Promise<void> {
+  for (const turnId of await redis.smembers(shardTurnsKey(shard))) {
+    const watchers = await redis.hgetall(turnWatchersKey(turnId));
+    const ours = Object.entries(watchers).filter(([id]) => relayOf(id) === undefined);
+    if (ours.length === 0) await redis.srem(shardTurnsKey(shard), turnId);
+    for (const [connectionId, value] of ours) {
+      delivery.watch(turnId, connectionId, parseWatcherValue(value));
+    }
+  }
+}
+
+/** Commands keep their order: one that listens again right after it has left is not cut off. */
+const turnChannels = (subscriber: Redis): TurnChannels => ({
+  async listen(turnId) {
+    await subscriber.subscribe(turnChannel(turnId));
+  },
+  leave(turnId) {
+    // Where it fails the connection is down, and a message about a turn that nobody watches is dropped.
+    subscriber.unsubscribe(turnChannel(turnId)).catch(() => {});
+  },
+});
+
+/** Runs `task` every `everyMs`, never twice at once. @returns how to end it, once the last has run. */
+function repeat(
+  everyMs: number,
+  task: () => Promise<void>,
+  onError: (error: unknown) => void,
+): () => Promise<void> {
+  let running: Promise<void> | undefined;
+  const timer = setInterval(() => {
+    running ??= task()
+      .catch(onError)
+      .finally(() => {
+        running = undefined;
+      });
+  }, everyMs);
+  return async () => {
+    clearInterval(timer);
+    await running;
+  };
+}

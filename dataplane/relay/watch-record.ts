@@ -1,0 +1,69 @@
+import type { Redis } from "ioredis";
+import {
+  connectionTurnsKey,
+  turnWatchersKey,
+  watcherValue,
+  watchRoute,
+} from "../../events/redis-keys.ts";
+import { repliesOf } from "../redis-replies.ts";
+import type { Watcher } from "./feed.ts";
+
+/** Who watches what, and how far they have got, in Redis: what the next relay goes on from. */
+export interface WatchRecord {
+  /** Notes progress. */
+  save(watchers: readonly Watcher[]): Promise<void>;
+  /** Writes whole entries, for a Redis that has lost them. */
+  enter(watchers: readonly Watcher[]): Promise<void>;
+  /** Takes a watcher out; `others` are the connections that still watch its turn here. */
+  remove(watcher: Watcher, others: readonly string[]): Promise<void>;
+}
+
+/** A record of a running turn that nobody refreshes is forgotten after this. */
+const ttlSeconds = 24 * 3_600;
+
+export function watchRecord(redis: Redis): WatchRecord {
+  return {
+    async save(watchers) {
+      const pipeline = redis.pipeline();
+      for (const watcher of watchers) {
+        watcher.unsaved = false;
+        const { feed, connectionId } = watcher;
+        pipeline.hset(turnWatchersKey(feed.turnId), connectionId, watcherValue(watcher));
+      }
+      if (pipeline.length === 0) return;
+      try {
+        repliesOf(await pipeline.exec());
+      } catch (error) {
+        for (const watcher of watchers) watcher.unsaved = true;
+        throw error;
+      }
+    },
+
+    async enter(watchers) {
+      const pipeline = redis.pipeline();
+      for (const watcher of watchers) {
+        const { connectionId, feed } = watcher;
+        const { turnId } = feed;
+        pipeline
+          .hset(turnWatchersKey(turnId), connectionId, watcherValue(watcher))
+          .expire(turnWatchersKey(turnId), ttlSeconds)
+          .sadd(watchRoute(turnId, connectionId).turnsKey, turnId)
+          .sadd(connectionTurnsKey(connectionId), turnId)
+          .expire(connectionTurnsKey(connectionId), ttlSeconds);
+      }
+      if (pipeline.length > 0) repliesOf(await pipeline.exec());
+    },
+
+    async remove({ feed: { turnId }, connectionId }, others) {
+      const { turnsKey } = watchRoute(turnId, connectionId);
+      const pipeline = redis
+        .pipeline()
+        .hdel(turnWatchersKey(turnId), connectionId)
+        .srem(connectionTurnsKey(connectionId), turnId);
+      // Front door and shard have sets of their own.
+      const stays = others.some((other) => watchRoute(turnId, other).turnsKey === turnsKey);
+      if (!stays) pipeline.srem(turnsKey, turnId);
+      repliesOf(await pipeline.exec());
+    },
+  };
+}
