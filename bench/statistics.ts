@@ -1,5 +1,5 @@
 /** The value below which a share `p` (0 to 1) of the values lies; NaN of none. */
-function quantile(values: readonly number[], p: number): number {
+export function quantile(values: readonly number[], p: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(p * sorted.length))] ?? Number.NaN;
 }

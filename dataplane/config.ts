@@ -60,6 +60,7 @@ const relaySchema = z.object({
   ...common,
   /** The callback API of the WebSocket gateway. */
   AXON_CONNECTIONS_ENDPOINT: z.url(),
+  AWS_REGION: z.string().min(1),
   /** The account's quota is shared with every other API; stay below it. */
   AXON_CALLBACKS_PER_SECOND: z.coerce.number().int().min(1).default(8_000),
   /** Where the relay terminates WebSockets itself. */

@@ -44,7 +44,8 @@ async function start(logger: Logger) {
   const redis = new Redis(config.REDIS_URL, { maxRetriesPerRequest: null });
   redis.on("error", (error) => logger.warn("Redis is away", { error }));
   const budget = callBudget(config.AXON_CALLBACKS_PER_SECOND);
-  const gateway = apiGatewayConnections(config.AXON_CONNECTIONS_ENDPOINT, budget);
+  const { AXON_CONNECTIONS_ENDPOINT: endpoint, AWS_REGION: region } = config;
+  const gateway = apiGatewayConnections({ endpoint, region }, budget);
   const door = await openDoor(relayId, config, logger);
   const connections: Connections = door === undefined ? gateway : connectionsOf(door, gateway);
   const relay = await startRelay(relayId, {

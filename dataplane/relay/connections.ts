@@ -1,11 +1,8 @@
-import {
-  ApiGatewayManagementApiClient,
-  PostToConnectionCommand,
-} from "@aws-sdk/client-apigatewaymanagementapi";
 import type { ServerFrame } from "../../events/frames.ts";
 import { relayOf } from "../../events/redis-keys.ts";
 import { classify } from "../errors.ts";
 import type { CallBudget } from "./call-budget.ts";
+import { callbackApi } from "./callback-api.ts";
 
 type PostResult = "sent" | "gone";
 
@@ -22,15 +19,16 @@ export interface Connections {
 }
 
 /** Connections of an API Gateway WebSocket, by its callback API, within a budget of calls. */
-export function apiGatewayConnections(endpoint: string, budget: CallBudget): Connections {
-  // The relay retries by itself: it may join what has arrived meanwhile into the next attempt.
-  const client = new ApiGatewayManagementApiClient({ endpoint, maxAttempts: 1 });
+export function apiGatewayConnections(
+  { endpoint, region }: { endpoint: string; region: string },
+  budget: CallBudget,
+): Connections {
+  const api = callbackApi(endpoint, region);
   return {
     ready: () => budget.take(),
     async post(connectionId, frame) {
-      const Data = JSON.stringify(frame);
       try {
-        await client.send(new PostToConnectionCommand({ ConnectionId: connectionId, Data }));
+        await api.post(connectionId, JSON.stringify(frame));
         return "sent";
       } catch (error) {
         if (classify(error) === "gone") return "gone";
