@@ -103,7 +103,7 @@ describe.each(doors)("through %s", (_name, open) => {
     const turn = client.chat({ prompt, sampling: { temperature: 0 } });
     const silence = await readWhile(turn, async () => process.kill(await pidOf(name), "SIGKILL"));
     expect(await turn.text()).toBe(whole.text);
-    expect(silence).toBeLessThan(5_000);
+    expect(silence).toBeLessThan(10_000);
     client.close();
   });
 
@@ -131,7 +131,7 @@ describe.each(doors)("through %s", (_name, open) => {
       for (const name of ["group", "group 2"]) process.kill(await pidOf(name), "SIGKILL");
     });
     expect(await turn.text()).toBe(whole.text);
-    expect(silence).toBeLessThan(8_000);
+    expect(silence).toBeLessThan(15_000);
     const { turnId = "", conversationId = "" } = turn;
     await recorded(stage, { turnId, conversationId });
     expect(await eventsOf(stage, turnId)).toEqual([
