@@ -1,4 +1,3 @@
-import type { AcceptedFrame, ChatFrame, ErrorFrame, ServerFrame } from "../events/frames.ts";
 import { socketAuthPrefix, socketProtocol } from "../events/socket-protocol.ts";
 import { AxonClientError } from "./errors.ts";
 import {
@@ -8,6 +7,7 @@ import {
   type TurnLine,
   type TurnProgress,
 } from "./turn.ts";
+import type { AcceptedFrame, ChatFrame, ErrorFrame, ServerFrame } from "./wire.ts";
 
 export { AxonClientError } from "./errors.ts";
 export type { Turn, TurnProgress, TurnUpdate } from "./turn.ts";

@@ -1,5 +1,5 @@
-import type { AcceptedFrame, DoneFrame, RewindFrame, TokensFrame } from "../events/frames.ts";
 import { AxonClientError } from "./errors.ts";
+import type { AcceptedFrame, DoneFrame, RewindFrame, TokensFrame } from "./wire.ts";
 
 /** What happens to a turn, in the order in which it happens. */
 export type TurnUpdate =

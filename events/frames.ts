@@ -53,7 +53,7 @@ export type ClientFrame =
   | z.infer<typeof resumeFrameSchema>;
 
 /** The turn is in the log: whatever dies now, it will be answered. */
-const acceptedFrameSchema = z.strictObject({
+export const acceptedFrameSchema = z.strictObject({
   type: z.literal("accepted"),
   requestId: z.string(),
   turnId: z.string(),
@@ -68,7 +68,7 @@ const acceptedFrameSchema = z.strictObject({
  * never cut within a character: the token that completes one carries it. Nor does it begin a stop
  * string that may yet be completed: the token that decides carries it.
  */
-const tokensFrameSchema = z.strictObject({
+export const tokensFrameSchema = z.strictObject({
   type: z.literal("tokens"),
   turnId: z.string(),
   from: z.int().min(1),
@@ -85,7 +85,7 @@ const tokensFrameSchema = z.strictObject({
  * The text after token `to` is not in the record: cut the answer back to it. The tokens that follow
  * start at `to` + 1.
  */
-const rewindFrameSchema = z.strictObject({
+export const rewindFrameSchema = z.strictObject({
   type: z.literal("rewind"),
   turnId: z.string(),
   to: z.int().min(0),
@@ -105,7 +105,7 @@ export const doneFrameSchema = z.strictObject({
 });
 
 /** What was asked was refused, and nothing was recorded. */
-const errorFrameSchema = z.strictObject({
+export const errorFrameSchema = z.strictObject({
   type: z.literal("error"),
   code: z.enum(Object.keys(errorCodes) as [ErrorCode, ...ErrorCode[]]),
   /** What went wrong and what to do about it. */

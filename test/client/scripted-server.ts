@@ -47,6 +47,10 @@ export async function scriptedServer(
     received,
     protocols,
     connections: () => opened,
+    /** Ends every connection without a word. */
+    dropAll() {
+      for (const socket of server.clients) socket.terminate();
+    },
     async stop() {
       for (const socket of server.clients) socket.terminate();
       await new Promise((resolve) => server.close(resolve));
