@@ -2,7 +2,7 @@ import { z } from "zod";
 import { type ErrorCode, errorCodes } from "./errors.ts";
 import { limits } from "./limits.ts";
 import { requestedSamplingSchema } from "./sampling.ts";
-import { timingsSchema, usageSchema } from "./turn-events.ts";
+import { prioritySchema, timingsSchema, usageSchema } from "./turn-events.ts";
 
 /**
  * The frames of the WebSocket, one JSON object each. `action` names what a client asks, `type` what
@@ -30,6 +30,8 @@ export const chatFrameSchema = z.strictObject({
     }),
   /** What is left out takes the model's default; without a seed one is drawn and recorded. */
   sampling: requestedSamplingSchema.optional(),
+  /** Interactive, unless it is said that nobody waits for the answer. */
+  priority: prioritySchema.optional(),
 });
 
 export const cancelFrameSchema = z.strictObject({
@@ -60,6 +62,14 @@ export const acceptedFrameSchema = z.strictObject({
   conversationId: z.string(),
   model: z.string(),
   revision: z.string(),
+  /** Only where the turn waits for others to end; an estimate. */
+  queue: z
+    .strictObject({
+      /** 1 is next. */
+      position: z.int().min(1),
+      estimatedWaitMs: z.int().min(0),
+    })
+    .optional(),
 });
 
 /**

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { samplingSchema } from "./sampling.ts";
-import { timingsSchema, usageSchema } from "./turn-events.ts";
+import { prioritySchema, timingsSchema, usageSchema } from "./turn-events.ts";
 
 /**
  * The messages between control plane and data plane. Both sides deploy apart and run skewed during
@@ -25,6 +25,8 @@ export const jobSchema = z.strictObject({
   sampling: samplingSchema,
   requestedAt: z.int().min(0),
   correlationId: z.string(),
+  /** Left out where it is interactive: what was written before there were two reads so, too. */
+  priority: prioritySchema.default("interactive"),
 });
 export type Job = z.infer<typeof jobSchema>;
 /** A job as it is written: what its reader fills in by itself may be left out. */

@@ -161,3 +161,31 @@ export const watchMessageSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("gone"), connectionId: z.string() }),
 ]);
 export type WatchMessage = z.infer<typeof watchMessageSchema>;
+
+/**
+ * Sorted set, groupId → when it was last heard of, in ms of the group's own clock: where to look for the
+ * groups of a revision. Whether one lives stands in its own hash, which expires.
+ */
+export const groupsKey = (revision: string): string => `groups:{${revision}}`;
+
+/**
+ * Admission: which of a revision's turns are in flight (their job was sent) and which are held back. Only
+ * the scripts of functions/lib/admission-scripts.ts read and write these keys, all of them by the one tag.
+ *
+ * A place is "<tenant> <requestedAt> <turnId>": a tenant's places stand together, in the order of asking.
+ */
+export const admissionKeys = (revision: string) => ({
+  /** Hash, turnId → "<priority> <ms when it was released; 0 while it is held> <place>". */
+  turns: `admission:{${revision}}:turns`,
+  /** Sorted set of places, all with score 0. */
+  inFlight: `admission:{${revision}}:in-flight`,
+  /** Sorted sets of places, all with score 0. */
+  heldInteractive: `admission:{${revision}}:held-interactive`,
+  heldBatch: `admission:{${revision}}:held-batch`,
+  /** Sorted set, turnId → ms of Redis's clock until which the entry stays, unless it is confirmed. */
+  expiry: `admission:{${revision}}:expiry`,
+  /** Hash, "<priority> <tenant>" → the tenant's credit in the round robin. */
+  credits: `admission:{${revision}}:credits`,
+  /** Hash: `turnMs`, the mean time in flight; `sinceBatch`, releases that went past a batch turn. */
+  pace: `admission:{${revision}}:pace`,
+});

@@ -24,12 +24,16 @@ export const timingsSchema = z.strictObject({
 });
 export type Timings = z.infer<typeof timingsSchema>;
 
+/** Whether somebody waits for the answer. Interactive turns go before batch turns. */
+export const prioritySchema = z.enum(["interactive", "batch"]);
+export type Priority = z.infer<typeof prioritySchema>;
+
 const base = { version: z.literal(1), at: z.int().min(0), turnId: z.string() };
 
 /** Who runs a turn. The epoch grows by one with every claim, so a leader with a lower one is stale. */
 const runner = { groupId: z.string(), leaderId: z.string(), epoch: z.int().min(1) };
 
-const ending = { epoch: z.int().min(0), text: z.string(), usage: usageSchema };
+const ending = { epoch: z.int().min(1), text: z.string(), usage: usageSchema };
 
 export const turnRequestedSchema = z.strictObject({
   type: z.literal("TurnRequested"),
@@ -41,7 +45,7 @@ export const turnRequestedSchema = z.strictObject({
   revision: z.string(),
   prompt: z.string(),
   sampling: samplingSchema,
-  priority: z.enum(["interactive", "batch"]),
+  priority: prioritySchema,
   correlationId: z.string(),
 });
 

@@ -1,7 +1,7 @@
 import type { Decider } from "./decider.ts";
 import { AxonError } from "./errors.ts";
 import type { Sampling } from "./sampling.ts";
-import type { Timings, TurnEvent, Usage } from "./turn-events.ts";
+import type { Priority, Timings, TurnEvent, Usage } from "./turn-events.ts";
 
 /**
  * The turn: one prompt and its answer.
@@ -11,10 +11,12 @@ import type { Timings, TurnEvent, Usage } from "./turn-events.ts";
  *   running    → running     when another leader takes it over (a higher epoch).
  *   requested, running → completed | cancelled | failed   by the report of the leader with the
  *              highest epoch. These three are terminal: nothing changes a turn after them.
+ *   requested  → cancelled   without a leader, when it was to be cancelled while admission held it: its
+ *              job was never sent, and its stream is sealed.
  *
  * A request to cancel is a wish, of the user or of a leader that sees nobody watching: it changes no
- * state. The turn ends when the leader reports how it ended, which may still be `completed`, if the
- * last token came first.
+ * state. A turn that a leader may have ends when the leader reports how it ended, which may still be
+ * `completed`, if the last token came first.
  *
  * Reports arrive at least once. One of a lower epoch comes from a leader that has lost the turn;
  * it says nothing. One that arrives before its `started` implies it.
@@ -31,6 +33,7 @@ export type TurnState =
       revision: string;
       prompt: string;
       sampling: Sampling;
+      priority: Priority;
       correlationId: string;
       requestedAt: number;
       epoch: number;
@@ -51,11 +54,13 @@ export type TurnCommand =
         revision: string;
         prompt: string;
         sampling: Sampling;
-        priority: "interactive" | "batch";
+        priority: Priority;
         correlationId: string;
       })
   | ({ type: "ReportStarted"; emittedTokens: number } & Stamp & Runner)
   | ({ type: "RequestCancel"; tenantId: string; reason: "user" | "abandoned" } & Stamp)
+  /** No leader has had the turn, and none will: its stream was sealed with this epoch. */
+  | ({ type: "EndUnclaimed"; epoch: number } & Stamp)
   | ({ type: "ReportCompleted"; finishReason: "stop" | "length" } & Stamp & Ending)
   | ({ type: "ReportCancelled"; reason: "user" | "abandoned" } & Stamp & Ending)
   | ({ type: "ReportFailed"; code: string; message: string } & Stamp & Ending);
@@ -90,6 +95,13 @@ function decide(command: TurnCommand, state: TurnState): TurnEvent[] {
     }
     if (isTerminal(state) || state.cancelRequested) return [];
     return [{ type: "TurnCancelRequested", ...stamp, reason: command.reason }];
+  }
+  if (command.type === "EndUnclaimed") {
+    if (state.status !== "requested" || !state.cancelRequested) return [];
+    const usage = { promptTokens: 0, completionTokens: 0 };
+    const queuedMs = Math.max(0, command.at - state.requestedAt);
+    const timings = { queuedMs, firstTokenMs: 0, totalMs: 0 };
+    return [{ type: "TurnCancelled", ...stamp, epoch: command.epoch, text: "", usage, timings }];
   }
   if (isTerminal(state) || command.epoch < state.epoch) return [];
   if (command.type === "ReportStarted") return started(command, state.epoch, command.at);
@@ -133,7 +145,7 @@ function started(
 
 function evolve(state: TurnState, event: TurnEvent): TurnState {
   if (event.type === "TurnRequested") {
-    const { type: _type, version: _version, at, priority: _priority, ...request } = event;
+    const { type: _type, version: _version, at, ...request } = event;
     return {
       ...request,
       status: "requested",
@@ -153,7 +165,7 @@ function evolve(state: TurnState, event: TurnEvent): TurnState {
     case "TurnCompleted":
       return { ...state, status: "completed", text: event.text };
     case "TurnCancelled":
-      return { ...state, status: "cancelled", text: event.text };
+      return { ...state, status: "cancelled", epoch: event.epoch, text: event.text };
     case "TurnFailed":
       return { ...state, status: "failed", text: event.text };
   }

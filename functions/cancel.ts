@@ -1,15 +1,19 @@
 import { cancelFrameSchema } from "../events/frames.ts";
 import { cancelChannel, turnKey } from "../events/redis-keys.ts";
 import { isTerminal, type TurnCommand } from "../events/turn.ts";
+import { release, withdraw } from "./lib/admission.ts";
 import type { Deps } from "./lib/deps.ts";
 import { execute } from "./lib/execute.ts";
+import { sendReleased } from "./lib/jobs.ts";
 import { turnTtlSeconds } from "./lib/lifetimes.ts";
+import { sealUnclaimed } from "./lib/seal-unclaimed.ts";
 import { type SocketHandler, socketHandler } from "./lib/socket.ts";
-import { turns } from "./lib/streams.ts";
+import { type RequestedTurn, turns } from "./lib/streams.ts";
 
 /**
  * Records the wish that a turn ends, and tells its leader: at once by a message, and by the lease it
- * renews if the message is lost. The turn's `done` is the answer; a turn that has ended stays so.
+ * renews if the message is lost. A turn that admission holds has no leader: it is taken out and ended here.
+ * The turn's `done` is the answer; a turn that has ended stays so.
  */
 export function cancel(deps: Deps): SocketHandler {
   return socketHandler(deps, cancelFrameSchema, async ({ frame: { turnId }, identity, log }) => {
@@ -31,5 +35,26 @@ export function cancel(deps: Deps): SocketHandler {
     await deps.redis.hset(turnKey(turnId), "cancel", "user");
     await deps.redis.expire(turnKey(turnId), turnTtlSeconds, "NX");
     await deps.redis.publish(cancelChannel, turnId);
+    if (!(await withdraw(deps, state.revision, turnId))) return;
+    await endHeld(deps, state);
+    await sendReleased(deps, await release(deps, state.revision), log);
   });
+}
+
+/**
+ * Ends a turn whose job was not sent. The stream comes first: nobody can claim the turn after it. If this
+ * breaks off, the sweep takes the turn for one that was never admitted, and its leader finds the wish, or
+ * the end, and reports it.
+ */
+async function endHeld(deps: Deps, turn: RequestedTurn): Promise<void> {
+  const { turnId } = turn;
+  const at = deps.now();
+  const epoch = await sealUnclaimed(deps.redis, turn, at);
+  if (epoch === undefined) return;
+  await execute(
+    deps.log,
+    turns,
+    turnId,
+    (): TurnCommand => ({ type: "EndUnclaimed", at, turnId, epoch }),
+  );
 }

@@ -8,10 +8,11 @@ import type { ChatMessage } from "../events/jobs.ts";
 import type { Sampling } from "../events/sampling.ts";
 import { isTerminal, type TurnCommand } from "../events/turn.ts";
 import type { TurnEvent } from "../events/turn-events.ts";
+import { admit, type QueuePlace, refuseOverload } from "./lib/admission.ts";
 import { contextAfter } from "./lib/context.ts";
 import type { Deps } from "./lib/deps.ts";
 import { execute } from "./lib/execute.ts";
-import { sendJob, turnsBefore, wasSent } from "./lib/jobs.ts";
+import { sendJob, sendReleased, turnsBefore, wasSent } from "./lib/jobs.ts";
 import type { Model } from "./lib/models.ts";
 import { takeFromRate } from "./lib/rate-limit.ts";
 import { framesFromLog, streamPresence } from "./lib/replay.ts";
@@ -40,7 +41,8 @@ const requestWindowMs = 30_000;
  *   received → refused    something is wrong with it: an `error` frame, and nothing is recorded.
  *            → added      the conversation has the turn; it is the turn's place among the others.
  *   added    → requested  the turn's own log has begun: from here on it will be answered.
- *   requested→ accepted   the connection watches, the job is sent, the client is told.
+ *   requested→ accepted   the connection watches, the job is sent or its turn is held by admission, the
+ *                         client is told.
  *
  * A request that comes again goes through the same states and finds each step done already. So a
  * client that heard nothing, whatever died, sends its request again.
@@ -61,6 +63,8 @@ export function chat(deps: Deps): SocketHandler {
     const correlationId = randomUUID();
     log.add({ turnId, conversationId, correlationId });
 
+    const { priority = "interactive" } = frame;
+    await refuseOverload(deps, model.revision, identity.tenantId, priority);
     const exchanges = await addTurn(deps, request, turnId, conversationId);
     const requested = await execute(
       deps.log,
@@ -71,8 +75,7 @@ export function chat(deps: Deps): SocketHandler {
     );
     if (requested.state.status === "none") throw new Error(`Turn ${turnId} was not requested.`);
     await watchTurn(deps.redis, turnId, request.connectionId);
-    await trySendJob(deps, request, requested.state, exchanges);
-    await request.answer(accepted(frame, requested.state));
+    await sendOrHold(deps, request, requested.state, async () => exchanges);
   });
 }
 
@@ -157,7 +160,7 @@ function requestTurn(
     model: model.model,
     revision: model.revision,
     prompt: frame.prompt,
-    priority: "interactive",
+    priority: frame.priority ?? "interactive",
   };
 }
 
@@ -177,12 +180,14 @@ async function acceptAgain(
     return;
   }
   await watchTurn(deps.redis, turn.turnId, connectionId);
-  if (!isTerminal(turn) && !stream.sealed && !(await wasSent(deps, turn.turnId))) {
-    const earlier = await turnsBefore(deps, turn.conversationId, turn.turnId);
-    const { exchanges } = await contextAfter(deps, turn.conversationId, earlier);
-    await trySendJob(deps, request, turn, exchanges);
+  if (isTerminal(turn) || stream.sealed || (await wasSent(deps, turn.turnId))) {
+    await request.answer(accepted(frame, turn));
+    return;
   }
-  await request.answer(accepted(frame, turn));
+  await sendOrHold(deps, request, turn, async () => {
+    const earlier = await turnsBefore(deps, turn.conversationId, turn.turnId);
+    return (await contextAfter(deps, turn.conversationId, earlier)).exchanges;
+  });
 }
 
 /** One name for two requests is a mistake of the client, which must not pass for an answer. */
@@ -194,6 +199,19 @@ function refuseOtherContent(frame: ChatFrame, turn: RequestedTurn): void {
     "requestId: was used for another prompt. Give each request its own, and keep it when you retry.",
     { field: "requestId" },
   );
+}
+
+/** Sends the job, unless the turn is to wait, and tells the client; then those that have waited so far. */
+async function sendOrHold(
+  deps: Deps,
+  request: ChatRequest,
+  turn: RequestedTurn,
+  context: () => Promise<readonly ChatMessage[][]>,
+): Promise<void> {
+  const { queue, released } = await admit(deps, turn);
+  if (queue === undefined) await trySendJob(deps, request, turn, await context());
+  await request.answer(accepted(request.frame, turn, queue));
+  await sendReleased(deps, released, request.log);
 }
 
 /** What cannot be sent now is sent by `dispatch`: the turn is in the log, and so it is accepted. */
@@ -210,7 +228,12 @@ async function trySendJob(
   }
 }
 
-function accepted({ requestId }: ChatFrame, turn: RequestedTurn): AcceptedFrame {
+function accepted(
+  { requestId }: ChatFrame,
+  turn: RequestedTurn,
+  queue?: QueuePlace,
+): AcceptedFrame {
   const { turnId, conversationId, model, revision } = turn;
-  return { type: "accepted", requestId, turnId, conversationId, model, revision };
+  const names = { requestId, turnId, conversationId, model, revision };
+  return { type: "accepted", ...names, ...(queue !== undefined && { queue }) };
 }

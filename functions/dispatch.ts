@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { confirm } from "./lib/admission.ts";
 import { type TableStreamHandler, tableStreamHandler } from "./lib/batches.ts";
 import type { Deps } from "./lib/deps.ts";
 import { sendMissingJob, wasSent } from "./lib/jobs.ts";
@@ -7,18 +8,19 @@ import { sendMissingJob, wasSent } from "./lib/jobs.ts";
 const chatHeadStartMs = 1_000;
 
 /**
- * The outbox: a turn that was requested and whose job was never sent is sent now. A backlog is older
- * than the head start, so nothing waits when there is much to do.
+ * The outbox: a turn that was requested and whose job was never sent is sent now, unless admission holds
+ * it. A backlog is older than the head start, so nothing waits when there is much to do.
  */
 export function dispatch(deps: Deps): TableStreamHandler {
   return tableStreamHandler(deps, async ({ events }, log) => {
     for (const event of events) {
       if (event.type !== "TurnRequested") continue;
-      const { turnId, tenantId, conversationId, correlationId, at } = event;
+      const { turnId, revision, tenantId, conversationId, correlationId, at } = event;
       log.add({ turnId, tenantId, conversationId, correlationId });
       if (await wasSent(deps, turnId)) continue;
+      if ((await confirm(deps, revision, turnId)) === "held") continue;
       await sleep(Math.min(chatHeadStartMs, Math.max(0, at + chatHeadStartMs - deps.now())));
-      const outcome = await sendMissingJob(deps, turnId);
+      const outcome = await sendMissingJob(deps, event, log);
       if (outcome === "sent") log.info("the outbox sent a job");
     }
   });

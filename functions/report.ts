@@ -1,12 +1,14 @@
 import { type Report, reportSchema } from "../events/jobs.ts";
-import type { TurnCommand } from "../events/turn.ts";
+import { isTerminal, type TurnCommand } from "../events/turn.ts";
+import { leave } from "./lib/admission.ts";
 import { type QueueHandler, queueHandler } from "./lib/batches.ts";
 import type { Deps } from "./lib/deps.ts";
 import { execute } from "./lib/execute.ts";
+import { sendReleased } from "./lib/jobs.ts";
 import { turns } from "./lib/streams.ts";
 
 /**
- * Turns what leaders report into events. Reports come at least once and may be late; the turn's
+ * Turns what leaders report into events, and sends the turns that have waited for a turn's end. Reports come at least once and may be late; the turn's
  * decider has nothing to say about those. What is no report, or is about no turn, fails until it
  * ends among the dead letters, where someone can look at it.
  */
@@ -18,6 +20,9 @@ export function report(deps: Deps): QueueHandler {
     const { state, events } = await execute(deps.log, turns, turnId, () => commandOf(message));
     if (state.status !== "none") log.add({ tenantId: state.tenantId });
     log.info("reported", { report: message.type, events: events.map((event) => event.type) });
+    if (state.status === "none" || !isTerminal(state)) return;
+    // Where this fails the report comes again: there is nothing to write then, and this is done at last.
+    await sendReleased(deps, await leave(deps, state.revision, turnId), log);
   });
 }
 

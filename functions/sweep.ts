@@ -1,7 +1,9 @@
 import type { Context } from "aws-lambda";
 import { z } from "zod";
+import { release } from "./lib/admission.ts";
 import type { Deps } from "./lib/deps.ts";
-import { type JobOutcome, sendMissingJob } from "./lib/jobs.ts";
+import { type JobOutcome, sendMissingJob, sendReleased } from "./lib/jobs.ts";
+import type { RequestLog } from "./lib/request-log.ts";
 import { stack } from "./lib/stack.ts";
 
 const tickSchema = z.looseObject({
@@ -17,41 +19,61 @@ const pageSize = 200;
 
 /**
  * Sends the jobs again of turns that are open and that nobody has, by the clock: the net under the
- * outbox, for jobs that a queue has lost and turns whose leader died without a successor.
+ * outbox, for jobs that a queue has lost and turns whose leader died without a successor. It is also how
+ * admission comes to know again what Redis has lost, and that there is more room than there was.
  */
 export function sweep(deps: Deps): (tick: SweepTick, context: Context) => Promise<SweepResult> {
   return stack<SweepTick, SweepResult>(deps, { keysOf: () => ({}) }, async (tick, { log }) => {
     const { ignoreMarkers: ignoreMarker } = tickSchema.parse(tick);
-    const result = { open: 0, sent: 0, marked: 0, held: 0, ended: 0, failed: 0 };
-    for await (const turnId of openTurns(deps)) {
+    const result = { open: 0, sent: 0, marked: 0, waiting: 0, held: 0, ended: 0, failed: 0 };
+    for await (const turn of openTurns(deps)) {
       result.open++;
       try {
-        result[await sendMissingJob(deps, turnId, { ignoreMarker })]++;
+        result[await sendMissingJob(deps, turn, log.fork(), { ignoreMarker })]++;
       } catch (error) {
         // One turn that cannot be sent must not keep the others from it.
         result.failed++;
-        log.fork().error("a job cannot be sent", { turnId, error });
+        log.fork().error("a job cannot be sent", { turnId: turn.turnId, error });
       }
     }
+    await sendWaiting(deps, log);
     if (result.open > 0) log.info("swept", result);
     return result;
   });
 }
 
-const rowsSchema = z.array(z.object({ id: z.string() }));
+/** Sends what may be sent by now, at each revision. */
+async function sendWaiting(deps: Deps, log: RequestLog): Promise<void> {
+  for (const { revision } of deps.models.all()) {
+    for (;;) {
+      const released = await release(deps, revision);
+      if (released.length === 0) break;
+      await sendReleased(deps, released, log);
+    }
+  }
+}
 
-async function* openTurns({ database }: Deps): AsyncGenerator<string> {
-  let after = "";
+const rowsSchema = z.array(
+  z.object({ id: z.string(), revision: z.string(), requested_at: z.string() }),
+);
+
+/** The open turns, in the order in which they were asked. */
+async function* openTurns({
+  database,
+}: Deps): AsyncGenerator<{ turnId: string; revision: string }> {
+  let after = ["-infinity", ""];
   for (;;) {
+    // The time as text: a Date would lose its microseconds, and with them the place to go on from.
     const { rows } = await database.query(
-      `SELECT id FROM turns WHERE status IN ('requested', 'running') AND id > $1
-       ORDER BY id LIMIT $2`,
-      [after, pageSize],
+      `SELECT id, revision, requested_at::text FROM turns
+       WHERE status IN ('requested', 'running') AND (requested_at, id) > ($1::timestamptz, $2)
+       ORDER BY requested_at, id LIMIT $3`,
+      [...after, pageSize],
     );
-    const ids = rowsSchema.parse(rows).map(({ id }) => id);
-    yield* ids;
-    const last = ids.at(-1);
-    if (last === undefined || ids.length < pageSize) return;
-    after = last;
+    const turns = rowsSchema.parse(rows);
+    for (const { id: turnId, revision } of turns) yield { turnId, revision };
+    const last = turns.at(-1);
+    if (last === undefined || turns.length < pageSize) return;
+    after = [last.requested_at, last.id];
   }
 }

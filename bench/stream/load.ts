@@ -55,7 +55,7 @@ export function jobsOf(count: number, maxTokens: number): Job[] {
         ...{ maxTokens, temperature: 0, topK: 0, topP: 1, minP: 0 },
         ...{ repetitionPenalty: 1, stop: [], seed: 0 },
       },
-      ...{ requestedAt: Date.now(), correlationId: turnId },
+      ...{ requestedAt: Date.now(), correlationId: turnId, priority: "interactive" },
     };
   });
 }

@@ -7,6 +7,7 @@ import { Pool } from "pg";
 import { z } from "zod";
 import type { EventLog } from "../../events/event-log.ts";
 import { dynamoDbEventLog } from "../../events/event-log-dynamodb.ts";
+import type { AdmissionSettings } from "./admission.ts";
 import { type Authenticate, apiKeysSchema, authenticator } from "./authenticate.ts";
 import {
   apiGatewayCloser,
@@ -28,6 +29,7 @@ export interface Deps {
   models: ModelCatalog;
   authenticate: Authenticate;
   rate: RateLimit;
+  admission: AdmissionSettings;
   /** Unix time, ms. */
   now: () => number;
   logger: Logger;
@@ -57,6 +59,18 @@ const environmentSchema = z
     /** Turns that one tenant may ask for, a minute and at once. */
     AXON_RATE_PER_MINUTE: z.coerce.number().positive().default(600),
     AXON_RATE_BURST: z.coerce.number().int().min(1).default(120),
+    /** Turns of one tenant that are sent to a revision's queue or run, at a time. */
+    AXON_TENANT_IN_FLIGHT: z.coerce.number().int().min(1).default(8),
+    /** By tenant, how often it is served in one round of the others; 1 where it is not named. */
+    AXON_TENANT_WEIGHTS: z
+      .string()
+      .default("{}")
+      .pipe(json)
+      .pipe(z.record(z.string(), z.number().min(0.01).max(1_000))),
+    /** Turns in flight at a revision of which no group is known. */
+    AXON_DEFAULT_ROOM: z.coerce.number().int().min(1).default(32),
+    /** A turn that would wait longer than this is refused. */
+    AXON_MAX_WAIT_MS: z.coerce.number().int().min(0).default(120_000),
     LOG_LEVEL: z.enum(["DEBUG", "INFO", "WARN", "ERROR", "SILENT"]).default("INFO"),
   })
   .transform((env, context) => {
@@ -114,6 +128,14 @@ export function depsFromEnvironment(env: Record<string, string | undefined>): De
     models: modelCatalog(config.AXON_MODELS),
     authenticate: authenticator(config.AXON_API_KEYS, config.tokens),
     rate: { perMinute: config.AXON_RATE_PER_MINUTE, burst: config.AXON_RATE_BURST },
+    admission: {
+      tenantInFlight: config.AXON_TENANT_IN_FLIGHT,
+      tenantWeights: config.AXON_TENANT_WEIGHTS,
+      tenantHeld: 100,
+      roomFactor: 2,
+      defaultRoom: config.AXON_DEFAULT_ROOM,
+      maxWaitMs: config.AXON_MAX_WAIT_MS,
+    },
     now: Date.now,
     logger,
   };

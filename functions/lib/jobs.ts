@@ -1,13 +1,16 @@
+import { createHash } from "node:crypto";
 import { SendMessageCommand } from "@aws-sdk/client-sqs";
 import { AxonError } from "../../events/errors.ts";
 import { type ChatMessage, messageBody, type SentJob } from "../../events/jobs.ts";
 import { turnKey, turnSentKey } from "../../events/redis-keys.ts";
 import { sparseSampling } from "../../events/sampling.ts";
 import { isTerminal } from "../../events/turn.ts";
+import { admit, confirm, leave, tenantOf } from "./admission.ts";
 import { contextAfter, contextBytes, jsonBytes } from "./context.ts";
 import type { Deps } from "./deps.ts";
 import { sentTtlSeconds } from "./lifetimes.ts";
 import type { Model } from "./models.ts";
+import type { RequestLog } from "./request-log.ts";
 import { conversations, load, type RequestedTurn, turns } from "./streams.ts";
 
 /**
@@ -29,9 +32,20 @@ export async function sendJob(
   }
   const job = jobOf(model, turn, exchanges);
   await deps.sqs.send(
-    new SendMessageCommand({ QueueUrl: model.queueUrl, MessageBody: messageBody(job) }),
+    new SendMessageCommand({
+      QueueUrl: model.queueUrl,
+      MessageBody: messageBody(job),
+      // A fair queue: where one tenant has a backlog, the jobs of the others go before it.
+      MessageGroupId: messageGroupOf(turn.tenantId),
+    }),
   );
   await deps.redis.set(turnSentKey(turn.turnId), "1", "EX", sentTtlSeconds);
+}
+
+/** SQS takes up to 128 letters, digits and punctuation marks. */
+function messageGroupOf(tenantId: string): string {
+  const name = tenantOf(tenantId);
+  return name.length <= 128 ? name : createHash("sha256").update(name).digest("hex");
 }
 
 function jobOf(model: Model, turn: RequestedTurn, exchanges: readonly ChatMessage[][]): SentJob {
@@ -52,6 +66,7 @@ function jobOf(model: Model, turn: RequestedTurn, exchanges: readonly ChatMessag
     ...{ turnId, tenantId, conversationId, revision, requestedAt, correlationId },
     sampling: sparseSampling(sampling),
     messages: [...system, ...fitting.flat(), prompt],
+    ...(turn.priority !== "interactive" && { priority: turn.priority }),
   };
 }
 
@@ -61,28 +76,82 @@ export type JobOutcome =
   | "sent"
   /** It was sent not long ago. */
   | "marked"
+  /** Admission holds the turn: it is not its turn yet. */
+  | "waiting"
   /** A leader runs the turn. */
   | "held"
   /** The turn needs no job any more. */
   | "ended";
 
-/** Sends the job of a turn that waits for one, whoever failed to send it before. */
+/**
+ * Sends the job of a turn that waits for one, whoever failed to send it before. What admission has lost is
+ * taken in again on the way; so the caller names open turns in the order in which they were asked.
+ */
 export async function sendMissingJob(
   deps: Deps,
-  turnId: string,
+  { turnId, revision }: { turnId: string; revision: string },
+  log: RequestLog,
   { ignoreMarker = false }: { ignoreMarker?: boolean } = {},
 ): Promise<JobOutcome> {
   // The mark goes, and not only its meaning: a leader that seems to have the turn may be dead, and
   // the next sweep must not take the lost job for a waiting one.
   if (ignoreMarker) await deps.redis.del(turnSentKey(turnId));
-  else if (await wasSent(deps, turnId)) return "marked";
-  if (await hasLease(deps, turnId)) return "held";
+  const found = await underWay(deps, turnId);
+  const standing = await confirm(deps, revision, turnId);
+  if (found !== undefined && standing === "in flight") return found;
+  if (found === undefined && standing === "held") return "waiting";
   const { state } = await load(deps.log, turns, turnId);
-  if (state.status === "none" || isTerminal(state)) return "ended";
-  const earlier = await turnsBefore(deps, state.conversationId, turnId);
-  const { exchanges } = await contextAfter(deps, state.conversationId, earlier);
-  await sendJob(deps, state, exchanges);
+  if (state.status === "none") return "ended";
+  if (isTerminal(state)) {
+    await sendReleased(deps, await leave(deps, revision, turnId), log);
+    return "ended";
+  }
+  const { queue, released } = await admit(deps, state, { isUnderWay: found !== undefined });
+  await sendReleased(deps, released, log);
+  if (found !== undefined) return found;
+  if (queue !== undefined) return "waiting";
+  await sendWithContext(deps, state);
   return "sent";
+}
+
+async function underWay(deps: Deps, turnId: string): Promise<"marked" | "held" | undefined> {
+  if (await wasSent(deps, turnId)) return "marked";
+  return (await hasLease(deps, turnId)) ? "held" : undefined;
+}
+
+/** As many jobs are sent side by side. */
+const sendsAtOnce = 10;
+
+/**
+ * Sends the jobs of turns that admission has released. One that cannot be sent is in flight all the same,
+ * and is sent by the sweep. A turn that has ended leaves, and the next one takes its place.
+ */
+export async function sendReleased(
+  deps: Deps,
+  turnIds: readonly string[],
+  log: RequestLog,
+): Promise<void> {
+  const waiting = [...turnIds];
+  async function sendEach(): Promise<void> {
+    for (let turnId = waiting.shift(); turnId !== undefined; turnId = waiting.shift()) {
+      try {
+        const { state } = await load(deps.log, turns, turnId);
+        if (state.status === "none")
+          log.error("a turn was released that is not in the log", { turnId });
+        else if (isTerminal(state)) waiting.push(...(await leave(deps, state.revision, turnId)));
+        else await sendWithContext(deps, state);
+      } catch (error) {
+        log.warn("a released job is left to the sweep", { turnId, error });
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: sendsAtOnce }, sendEach));
+}
+
+async function sendWithContext(deps: Deps, turn: RequestedTurn): Promise<void> {
+  const earlier = await turnsBefore(deps, turn.conversationId, turn.turnId);
+  const { exchanges } = await contextAfter(deps, turn.conversationId, earlier);
+  await sendJob(deps, turn, exchanges);
 }
 
 /** The turns that a turn's context is made of. */

@@ -2,6 +2,7 @@ import type { Redis } from "ioredis";
 import { z } from "zod";
 import { AxonError } from "../../events/errors.ts";
 import { rateKey } from "../../events/redis-keys.ts";
+import { runScript } from "./redis-script.ts";
 
 /** What a tenant may ask for: so many turns a minute, and so many at once after a quiet while. */
 export interface RateLimit {
@@ -33,9 +34,8 @@ return wait
 /** @throws AxonError rate_limited, with the time after which the tenant may ask again. */
 export async function takeFromRate(redis: Redis, tenantId: string, rate: RateLimit): Promise<void> {
   const key = rateKey(tenantId);
-  const retryAfterMs = z
-    .int()
-    .parse(await redis.eval(takeToken, 1, key, rate.perMinute, rate.burst));
+  const reply = await runScript(redis, takeToken, [key], [rate.perMinute, rate.burst]);
+  const retryAfterMs = z.int().parse(reply);
   if (retryAfterMs === 0) return;
   throw new AxonError(
     "rate_limited",

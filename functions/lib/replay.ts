@@ -28,6 +28,9 @@ export async function streamPresence({ redis }: Deps, turnId: string): Promise<S
   };
 }
 
+/** An answer that is told from the log names no leader. */
+const epoch = 0;
+
 /** The answer of a turn whose stream has expired, by its log: `tokens` frames and `done`. */
 export function framesFromLog(events: readonly TurnEvent[]): ServerFrame[] {
   const done = doneFromLog(events);
@@ -46,7 +49,7 @@ const frameTextBytes = 100_000;
 function tokensFrames(turnId: string, text: string, from: number, to: number): TokensFrame[] {
   if (to < from) return [];
   if (from === to || Buffer.byteLength(JSON.stringify(text)) <= frameTextBytes) {
-    return [{ type: "tokens", turnId, from, to, text, epoch: 0 }];
+    return [{ type: "tokens", turnId, from, to, text, epoch }];
   }
   const half = from + Math.floor((to - from) / 2);
   const characters = [...text];
@@ -65,7 +68,7 @@ function doneFromLog(events: readonly TurnEvent[]): DoneFrame | undefined {
       const { turnId, usage, timings } = ending;
       const finishReason = ending.type === "TurnCompleted" ? ending.finishReason : "cancelled";
       const lastSeq = usage.completionTokens;
-      return { type: "done", turnId, lastSeq, epoch: 0, finishReason, usage, timings };
+      return { type: "done", turnId, lastSeq, epoch, finishReason, usage, timings };
     }
     case "TurnFailed": {
       const { turnId, usage, code, message, at } = ending;
@@ -79,7 +82,7 @@ function doneFromLog(events: readonly TurnEvent[]): DoneFrame | undefined {
       };
       const lastSeq = usage.completionTokens;
       const error = { code, message };
-      const end = { lastSeq, epoch: 0, finishReason: "failed", usage, timings, error } as const;
+      const end = { lastSeq, epoch, finishReason: "failed", usage, timings, error } as const;
       return { type: "done", turnId, ...end };
     }
     default:

@@ -87,7 +87,7 @@ function jobFor(turnId: string, overrides: Partial<Job> = {}): Job {
     messages: [{ role: "user", content: "count please" }],
     sampling,
     requestedAt: Date.now(),
-    correlationId: "x",
+    ...{ correlationId: "x", priority: "interactive" },
     ...overrides,
   };
 }

@@ -29,7 +29,7 @@ export const jobOf = (turnId: string, revision: string): Job => ({
     ...{ maxTokens: 100, temperature: 0, topK: 0, topP: 1, minP: 0 },
     ...{ repetitionPenalty: 1, stop: [], seed: 1 },
   },
-  ...{ requestedAt: 1, correlationId: turnId },
+  ...{ requestedAt: 1, correlationId: turnId, priority: "interactive" },
 });
 
 export const words = (from: number, to: number, by = "w") =>

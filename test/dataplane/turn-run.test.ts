@@ -124,8 +124,8 @@ function jobFor(turnId: string, stop: readonly string[]): Job {
       ...{ maxTokens: 500, temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 },
       ...{ stop: [...stop], seed: 1 },
     },
-    requestedAt: Date.now(),
-    correlationId: "x",
+    ...{ requestedAt: Date.now(), correlationId: "x", priority: "interactive" },
+    priority: "interactive",
   };
 }
 

@@ -32,7 +32,11 @@ describe("what was written before the newer values existed", () => {
   });
 
   test("a job that was on its way during a rollout reads with neutral values", () => {
-    expect(jobSchema.parse(job)).toEqual({ ...job, sampling: { ...old, ...neutral } });
+    expect(jobSchema.parse(job)).toEqual({
+      ...job,
+      priority: "interactive",
+      sampling: { ...old, ...neutral },
+    });
   });
 
   test("no two readings share a list", () => {

@@ -220,6 +220,33 @@ describe("RequestCancel", () => {
   });
 });
 
+describe("EndUnclaimed", () => {
+  const endUnclaimed: TurnCommand = { type: "EndUnclaimed", at: 150, turnId: "t1", epoch: 7 };
+  const ended: TurnEvent = {
+    ...{ type: "TurnCancelled", version: 1, at: 150, turnId: "t1", epoch: 7, text: "" },
+    usage: { promptTokens: 0, completionTokens: 0 },
+    timings: { queuedMs: 50, firstTokenMs: 0, totalMs: 0 },
+  };
+
+  test("cancels a turn that no leader has had, with the epoch of its stream", () => {
+    given(requested, cancelRequested).when(endUnclaimed).then(ended);
+    const state = fold(turn, [requested, cancelRequested, ended]);
+    expect(state).toMatchObject({ status: "cancelled", epoch: 7, text: "" });
+    expect(isTerminal(state)).toBe(true);
+  });
+
+  test("changes nothing of one that a leader has, that was not to be cancelled, or that has ended", () => {
+    given(requested, started, cancelRequested).when(endUnclaimed).thenNothing();
+    given(requested).when(endUnclaimed).thenNothing();
+    given(requested, cancelRequested, ended).when(endUnclaimed).thenNothing();
+    given(requested, cancelRequested, ended).when(reportCancelled).thenNothing();
+  });
+
+  test("is refused for a turn that nobody asked for", () => {
+    given().when(endUnclaimed).thenRefused("turn_not_found", "turnId");
+  });
+});
+
 describe("the state", () => {
   test("follows a turn through a takeover to its end", () => {
     const events = [requested, started, takenOver(2, 40), cancelRequested, completed(2)];

@@ -258,6 +258,7 @@ describe("a refused frame leaves nothing behind", () => {
       { ...fields, sampling: { repetitionPenalty: 0 } },
       { field: "sampling.repetitionPenalty", message: expect.stringContaining(">=0.1") },
     ],
+    ["with a priority that is none", { ...fields, priority: "urgent" }, { field: "priority" }],
     ["with an unknown field inside", { ...fields, sampling: { n: 1 } }, { field: "sampling.n" }],
     [
       "for an unknown model",

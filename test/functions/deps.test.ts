@@ -48,6 +48,24 @@ describe("the environment", () => {
     await closeDeps(deps);
   });
 
+  test("bounds what is in flight, by default and as it says", async () => {
+    const byDefault = depsFromEnvironment(environment());
+    expect(byDefault.admission).toEqual({
+      ...{ tenantInFlight: 8, tenantHeld: 100, tenantWeights: {} },
+      ...{ roomFactor: 2, defaultRoom: 32, maxWaitMs: 120_000 },
+    });
+    await closeDeps(byDefault);
+    const deps = depsFromEnvironment({
+      ...environment(),
+      ...{ AXON_TENANT_IN_FLIGHT: "3", AXON_TENANT_WEIGHTS: '{"acme":2.5}' },
+      ...{ AXON_DEFAULT_ROOM: "7", AXON_MAX_WAIT_MS: "9000" },
+    });
+    expect(deps.admission).toMatchObject({
+      ...{ tenantInFlight: 3, tenantWeights: { acme: 2.5 }, defaultRoom: 7, maxWaitMs: 9_000 },
+    });
+    await closeDeps(deps);
+  });
+
   test.each([
     ["REDIS_URL", { REDIS_URL: "localhost" }],
     ["DATABASE_URL", { DATABASE_URL: undefined }],
@@ -58,6 +76,11 @@ describe("the environment", () => {
     ["AXON_API_KEYS", { AXON_API_KEYS: '[{"sha256":"abc","tenantId":"t","userId":"u"}]' }],
     ["AXON_JWT_AUDIENCE", { AXON_JWKS_URL: "http://127.0.0.1:1", AXON_JWT_ISSUER: "i" }],
     ["AXON_RATE_BURST", { AXON_RATE_BURST: "none" }],
+    ["AXON_TENANT_IN_FLIGHT", { AXON_TENANT_IN_FLIGHT: "0" }],
+    ["AXON_TENANT_WEIGHTS", { AXON_TENANT_WEIGHTS: "acme=2" }],
+    ["AXON_TENANT_WEIGHTS", { AXON_TENANT_WEIGHTS: '{"acme":0}' }],
+    ["AXON_DEFAULT_ROOM", { AXON_DEFAULT_ROOM: "1.5" }],
+    ["AXON_MAX_WAIT_MS", { AXON_MAX_WAIT_MS: "-1" }],
   ])("names %s when it is wrong", (name, wrong) => {
     expect(() => depsFromEnvironment({ ...environment(), ...wrong })).toThrow(name);
   });

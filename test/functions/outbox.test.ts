@@ -130,7 +130,7 @@ describe("sweep", () => {
     await project(stage.deps)(tableEvent(await stage.commits()), context);
     return sweep(deps)(tick, context);
   };
-  const nothing = { open: 0, sent: 0, marked: 0, held: 0, ended: 0, failed: 0 };
+  const nothing = { open: 0, sent: 0, marked: 0, waiting: 0, held: 0, ended: 0, failed: 0 };
 
   test("sends the open turns that nobody has, and counts the others", async () => {
     const [marked, held, expired, lost, ended] = [

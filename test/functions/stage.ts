@@ -111,6 +111,10 @@ export async function startStage({
     ]),
     authenticate: authenticator(apiKeys, issuer),
     rate: { perMinute: 60_000, burst: 10_000 },
+    admission: {
+      ...{ tenantInFlight: 10_000, defaultRoom: 10_000, roomFactor: 2 },
+      ...{ tenantHeld: 100, maxWaitMs: 120_000, tenantWeights: {} },
+    },
     now: Date.now,
     logger,
   };
