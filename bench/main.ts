@@ -164,7 +164,8 @@ async function measureStage(
   dataDir: string,
 ): Promise<Latencies & { readyMs: number; memory: string }> {
   const startedAt = performance.now();
-  const env = { AXON_SLOTS: String(slots) };
+  // All chats are one tenant's, and are to load the engine.
+  const env = { AXON_SLOTS: String(slots), AXON_TENANT_IN_FLIGHT: String(chats) };
   const stage = await startStage({ dataDir, port: 0, ranks, modelDir, env });
   const readyMs = performance.now() - startedAt;
   await sleep(3_000);

@@ -85,6 +85,11 @@ async function ask(
 function write(update: TurnUpdate, at: { askedAt: number; firstAt: number | undefined }): void {
   switch (update.type) {
     case "accepted":
+      if (update.queue !== undefined) {
+        const { position, estimatedWaitMs } = update.queue;
+        const seconds = Math.ceil(estimatedWaitMs / 1_000);
+        process.stderr.write(`(number ${position} in the queue, about ${seconds} s)\n`);
+      }
       return;
     case "text":
       process.stdout.write(update.text);

@@ -18,6 +18,8 @@ export interface ChatRequest {
   conversationId?: string;
   model?: string;
   sampling?: NonNullable<ChatFrame["sampling"]>;
+  /** "batch" when nobody waits for the answer: interactive turns go first. */
+  priority?: NonNullable<ChatFrame["priority"]>;
   /** Aborting cancels the turn. */
   signal?: AbortSignal;
 }

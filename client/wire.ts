@@ -27,6 +27,8 @@ export interface ChatFrame {
   model?: string | undefined;
   prompt: string;
   sampling?: Sampling | undefined;
+  /** "batch" when nobody waits for the answer; left out, interactive. */
+  priority?: "interactive" | "batch" | undefined;
 }
 
 export interface AcceptedFrame {
@@ -36,6 +38,8 @@ export interface AcceptedFrame {
   conversationId: string;
   model: string;
   revision: string;
+  /** Only where the turn waits for others to end; 1 is next. */
+  queue?: { position: number; estimatedWaitMs: number } | undefined;
 }
 
 /** Tokens `from`…`to` of a turn, joined; the epoch of token `to`. */

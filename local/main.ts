@@ -29,6 +29,8 @@ By the environment:
   AXON_WEIGHTS, AXON_TRANSPORT, AXON_SLOTS, AXON_CONTEXT_TOKENS, AXON_CACHE_MIB, AXON_ABANDON_MS,
   AXON_MS_PER_TOKEN
                    of the engine: node dataplane/worker.ts --help explains them
+  AXON_TENANT_IN_FLIGHT, AXON_TENANT_WEIGHTS, AXON_MAX_WAIT_MS, AXON_RATE_PER_MINUTE, AXON_RATE_BURST
+                   who may ask for how much: docs/ARCHITECTURE.md, "Admission"
   LOG_LEVEL        DEBUG, INFO, WARN or ERROR, for the logs in the data folder
 
 Ctrl-C stops everything; once more, at once.

@@ -30,6 +30,8 @@ export interface TurnView {
   status: "sending" | "running" | "completed" | "cancelled" | "failed";
   revision: string | undefined;
   error: { message: string; retryable: boolean } | undefined;
+  /** Its place among those that wait, when it was accepted. */
+  queuePosition: number | undefined;
   figures: Figures | undefined;
 }
 
@@ -54,6 +56,7 @@ export type ChatAction =
       turnId: string;
       conversationId: string;
       revision: string;
+      queuePosition: number | undefined;
       at: number;
     }
   | { type: "text"; key: string; text: string }
@@ -93,6 +96,7 @@ export function chatReducer(state: ChatState, action: ChatAction): ChatState {
     case "ended":
       return withTurn(state, action.key, () => ({
         status: statusOf(action.done.finishReason),
+        queuePosition: undefined,
         figures: figuresOf(action.done, action.firstTokenMs),
         error: action.done.error && { message: action.done.error.message, retryable: true },
       }));
@@ -153,6 +157,7 @@ function turnFromRecord(turn: RecordedTurn): TurnView {
     answer: hasEnded ? (turn.answer ?? "") : "",
     status: hasEnded ? status : "running",
     error: error === null ? undefined : { message: error.message, retryable: true },
+    queuePosition: undefined,
     figures: usage && timings ? figuresOf({ usage, timings }) : undefined,
   };
 }
@@ -163,7 +168,7 @@ function withQuestion(
 ): ChatState {
   const turn: TurnView = {
     ...{ key, prompt, turnId: undefined, answer: "", status: "sending" },
-    ...{ revision: undefined, error: undefined, figures: undefined },
+    ...{ revision: undefined, error: undefined, queuePosition: undefined, figures: undefined },
   };
   const before = state.threads[thread]?.turnKeys ?? [];
   const asked = { ...state, turns: { ...state.turns, [key]: turn } };
@@ -173,9 +178,11 @@ function withQuestion(
 /** A new chat gets its id: its thread moves there, and it appears in the list. */
 function withAcceptance(
   state: ChatState,
-  { key, turnId, conversationId, revision, at }: Extract<ChatAction, { type: "accepted" }>,
+  action: Extract<ChatAction, { type: "accepted" }>,
 ): ChatState {
-  const accepted = withTurn(state, key, () => ({ turnId, revision, status: "running" }));
+  const { key, turnId, conversationId, revision, queuePosition, at } = action;
+  const facts = { turnId, revision, queuePosition, status: "running" } as const;
+  const accepted = withTurn(state, key, () => facts);
   const fresh = state.threads[newThread];
   const threads = { ...accepted.threads };
   if (fresh?.turnKeys.includes(key)) {

@@ -19,6 +19,11 @@ export const TurnItem = memo(function TurnItem({ turn, onRetry }: Props) {
       <div className="answer" data-testid="answer" data-status={turn.status}>
         <Answer text={turn.answer} />
         {running && <span className="caret" role="presentation" />}
+        {running && turn.answer === "" && turn.queuePosition !== undefined && (
+          <span className="hint" role="status">
+            Number {turn.queuePosition} in the queue
+          </span>
+        )}
       </div>
       {turn.error && (
         <div className="problem" role="alert">

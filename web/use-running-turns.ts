@@ -41,8 +41,10 @@ export function useRunningTurns(latest: RefObject<ChatState>, dispatch: Dispatch
 function actionOf(key: string, update: TurnUpdate, firstTokenMs: number | undefined): ChatAction {
   switch (update.type) {
     case "accepted": {
-      const { turnId, conversationId, revision } = update;
-      return { type: "accepted", key, turnId, conversationId, revision, at: Date.now() };
+      const { turnId, conversationId, revision, queue } = update;
+      const queuePosition = queue?.position;
+      const at = Date.now();
+      return { type: "accepted", key, turnId, conversationId, revision, queuePosition, at };
     }
     case "text":
       return { type: "text", key, text: update.text };

@@ -22,7 +22,8 @@ let stage: SpawnedStage;
 let client: Client;
 
 beforeAll(async () => {
-  stage = await spawnStage(await dataFolder());
+  // Slow enough for an answer to be stopped in its middle.
+  stage = await spawnStage(await dataFolder(), { env: { AXON_MS_PER_TOKEN: "6" } });
   client = await stage.client();
 });
 afterAll(async () => {

@@ -16,7 +16,7 @@ const asked = { type: "asked", thread: newThread, key: "k", prompt: "What is a l
 const acceptedAction: ChatAction = {
   type: "accepted",
   ...{ key: "k", turnId: "turn_1", conversationId: "conv_1" },
-  ...{ revision: "m-1", at: 2 },
+  ...{ revision: "m-1", queuePosition: undefined, at: 2 },
 };
 const doneFacts = {
   ...{ lastSeq: 11, epoch: 1, finishReason: "stop" as const },
