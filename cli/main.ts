@@ -16,6 +16,7 @@ const help = `axon: chat with a model that no single process holds.
                            lend this machine to a group that another one leads
   axon models pull | list | rm
                            get models for \`npm start -- --model\`, and see which there are
+  axon jobs dlq            messages that could not be worked off; --redrive tries them again
 
 Options
   --url URL                where Axon is (default: AXON_URL, or what \`npm start\` runs)
@@ -30,6 +31,7 @@ Options
   --seed N                 chat: the same seed gives the same answer
   --json                   chat: updates, log: events, as one JSON object a line
   --name NAME, --yes       models: axon models --help explains them
+  --queue NAME, --redrive  jobs: axon jobs --help explains them
   -h, --help               this text
 
 The key is taken from AXON_KEY; a local stage gives out its own.
@@ -52,6 +54,8 @@ const options = {
   leader: { type: "string" },
   name: { type: "string" },
   yes: { type: "boolean", short: "y", default: false },
+  queue: { type: "string" },
+  redrive: { type: "boolean", default: false },
   json: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
 } as const;
@@ -84,6 +88,17 @@ async function modelsCommand(
   return 0;
 }
 
+/** Loaded only when it is asked for: it brings the client of SQS along. */
+async function jobsCommand(
+  words: readonly string[],
+  options: { help: boolean; queue?: string; redrive: boolean; json: boolean },
+): Promise<number> {
+  const { jobs, jobsHelp } = await import("./jobs.ts");
+  if (!options.help) return jobs({ ...options, words, queue: options.queue });
+  process.stdout.write(jobsHelp);
+  return 0;
+}
+
 async function main(): Promise<number> {
   const { values, positionals } = parse();
   const [command, ...words] = positionals;
@@ -92,6 +107,7 @@ async function main(): Promise<number> {
     return 0;
   }
   if (command === "models") return modelsCommand(words, values);
+  if (command === "jobs") return jobsCommand(words, values);
   if (values.help || command === undefined) {
     process.stdout.write(help);
     return values.help ? 0 : 2;

@@ -68,12 +68,15 @@ export async function getJson(stage: Stage, path: string): Promise<unknown> {
   throw new CommandError(message ?? `${path} answered ${response.status}.`);
 }
 
-/** The address in `.axon/stage.json`, written by `npm start` in the folder of the project. */
-function localAddress(): string | undefined {
+/** The address in `.axon/stage.json`. */
+const localAddress = (): string | undefined =>
+  (localStageFile() as { url?: string } | undefined)?.url;
+
+/** What `npm start` has written of the stage that runs in the folder of the project. */
+export function localStageFile(): unknown {
   const folder = process.env["AXON_DATA"] ?? join(import.meta.dirname, "..", ".axon");
   try {
-    const stage = JSON.parse(readFileSync(join(folder, "stage.json"), "utf8")) as { url?: string };
-    return stage.url;
+    return JSON.parse(readFileSync(join(folder, "stage.json"), "utf8"));
   } catch {
     return undefined;
   }

@@ -14,6 +14,11 @@ export type { Turn, TurnProgress, TurnUpdate } from "./turn.ts";
 
 export interface ChatRequest {
   prompt: string;
+  /**
+   * One of your own, unique for ever, makes it possible to send a request again that was refused with
+   * `retryable`: under the same id it is the same turn, also where the first one was recorded after all.
+   */
+  requestId?: string;
   /** Goes on with this conversation; left out, a new one starts. */
   conversationId?: string;
   model?: string;

@@ -11,11 +11,12 @@ const closing: (() => Promise<unknown>)[] = [];
 if (sqsPort !== undefined) {
   // fauxqs's own start function listens on every address.
   const app = buildApp({ logger: false });
-  // It names queues by hosts like sqs.us-east-1.localhost, which not every resolver knows.
+  // It names queues by hosts like sqs.us-east-1.localhost, which not every resolver knows. They are where
+  // they were asked for, which may be a proxy.
   app.addHook("onSend", async ({ headers }, _reply, payload) => {
     const names = /\.(CreateQueue|GetQueueUrl)$/.test(String(headers["x-amz-target"]));
     if (!names || typeof payload !== "string") return payload;
-    return payload.replace(/http:\/\/sqs\.[^/]+/, `http://${host}:${sqsPort}`);
+    return payload.replace(/http:\/\/sqs\.[^/]+/, `http://${headers.host}`);
   });
   // A long poll outlives a client that was killed: what it would bring goes back to the queue at once,
   // instead of being hidden from everyone for its visibility timeout.

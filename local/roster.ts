@@ -9,7 +9,8 @@ export interface StagePart {
   address: string;
   /** None for a part that the environment names and somebody else runs. */
   pid: number | undefined;
-  /** Of the group: its ranks. */
+  /** Of a group: the id by which the log names it, and its ranks. */
+  groupId?: string;
   ranks?: { rank: number; pid: number }[];
 }
 

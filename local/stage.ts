@@ -73,9 +73,10 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   const folder = await openDataFolder(options.dataDir);
   const host = options.host ?? "127.0.0.1";
   let port = options.port;
+  let queues: StageQueues | undefined;
   const announce = () => {
     const url = `http://${urlHost(host)}:${port}`;
-    folder.announce({ url, credential: developmentKey, parts: roster.parts() });
+    folder.announce({ url, credential: developmentKey, queues, parts: roster.parts() });
   };
   const roster = createRoster(folder, announce, options.note ?? (() => undefined));
   const context: Context = { options, modelDir, apiKeys, folder, roster };
@@ -91,7 +92,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   };
   try {
     port = await usablePort(host, port);
-    const env = await startStores(context);
+    const { env, emulated } = await startStores(context);
     const lambdaPort = await freePort();
     const doorPort = options.frontDoor ? await freePort() : undefined;
     const plane = await startControlPlane(context, env, {
@@ -99,6 +100,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
       ...(doorPort !== undefined && { doorUrl: `http://${urlHost(host)}:${doorPort}` }),
     });
     quiesce = plane.quiesce;
+    queues = { endpoint: env["AWS_ENDPOINT_URL_SQS"], emulated, ...plane.queues };
     const planeEnv = { ...env, ...plane.env };
     await allStarted([
       startRelays(context, planeEnv, doorEnvironment(host, doorPort, lambdaPort)),
@@ -110,6 +112,14 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     await stop();
     throw error;
   }
+}
+
+/** Where the command line finds the stage's queues. */
+interface StageQueues extends z.infer<typeof queuesSchema> {
+  /** SQS's. */
+  endpoint: string | undefined;
+  /** It takes any credentials. */
+  emulated: boolean;
 }
 
 interface Context {
@@ -176,19 +186,13 @@ async function startStores({ options, apiKeys, folder, roster }: Context) {
     ...{ sqsUrl: sqs.url, dynamoDbUrl: dynamoDb.url },
     emulated: sqs.pid !== undefined && dynamoDb.pid !== undefined,
   };
-  return {
-    ...stageEnvironment(stores, apiKeys),
-    ...options.env,
-  };
+  const env: NodeJS.ProcessEnv = { ...stageEnvironment(stores, apiKeys), ...options.env };
+  return { env, emulated: stores.emulated };
 }
 
-const planeSchema = z.looseObject({
-  url: z.string(),
-  queues: z.object({
-    jobs: z.object({ url: z.string(), deadLetterUrl: z.string() }),
-    reports: z.object({ url: z.string() }),
-  }),
-});
+const queuePairSchema = z.object({ url: z.string(), deadLetterUrl: z.string() });
+const queuesSchema = z.object({ jobs: queuePairSchema, reports: queuePairSchema });
+const planeSchema = z.looseObject({ url: z.string(), queues: queuesSchema });
 
 async function startControlPlane(
   { folder, roster }: Context,
@@ -210,7 +214,7 @@ async function startControlPlane(
   });
   const { url, queues } = planeSchema.parse(plane.current().details);
   return {
-    url,
+    ...{ url, queues },
     quiesce: () => plane.current().tell("quiesce"),
     env: {
       AXON_CONNECTIONS_ENDPOINT: url,
@@ -223,6 +227,7 @@ async function startControlPlane(
 }
 
 const groupSchema = z.looseObject({
+  groupId: z.string(),
   model: z.string(),
   revision: z.string(),
   ranks: z.array(z.object({ rank: z.number(), pid: z.number() })),
@@ -273,8 +278,8 @@ async function startGroups(context: Context, env: NodeJS.ProcessEnv) {
         name,
         start: () => startChild(command(context, name, groupScript, groupEnv)),
         describe: ({ pid, details }) => {
-          const { revision, ranks } = groupSchema.parse(details);
-          return [{ name, address: revision, pid, ranks }];
+          const { groupId, revision, ranks } = groupSchema.parse(details);
+          return [{ name, address: revision, pid, groupId, ranks }];
         },
       }),
     ),

@@ -54,6 +54,11 @@ const readTokens = 512;
 const cutTokens = 64;
 /** After a failed read of a stream. */
 const rereadMs = 500;
+/**
+ * A client asks again about a turn that says nothing, at most 80 s after the last time. Who does not is
+ * gone, or has the answer from elsewhere, and would be remembered for ever where the stream is lost.
+ */
+const forgottenMs = 120_000;
 /** A connection that cannot be reached is given up after so many failed calls in a row. */
 const mostFailures = 30;
 
@@ -105,10 +110,15 @@ export class Delivery {
     const watcher: Watcher = {
       ...{ feed, connectionId, sent: has.sent, epoch: has.epoch, checkedEpoch: 0 },
       ...{ catchingUp: true, missing: 0, endSent: false, unsaved: false },
+      servedAt: this.#deps.now(),
     };
     feed.watchers.set(connectionId, watcher);
     line.watchers.add(watcher);
     this.#pump(line);
+  }
+
+  knows(turnId: string, connectionId: string): boolean {
+    return this.#feeds.get(turnId)?.watchers.has(connectionId) ?? false;
   }
 
   /** Forgets a connection that has closed. */
@@ -117,13 +127,19 @@ export class Delivery {
     if (line !== undefined) this.#detach(line);
   }
 
-  /** Reads the streams again of turns that have been silent: a notification may have been lost. */
+  /**
+   * Reads the streams again of turns that have been silent: a notification may have been lost. Who has
+   * not been served for long, nor asked for it, is forgotten.
+   */
   checkSilent(silentMs: number): void {
     const now = this.#deps.now();
     for (const feed of this.#feeds.values()) {
       if (feed.heardAt > now - silentMs) continue;
       feed.heardAt = now;
-      for (const watcher of feed.watchers.values()) watcher.catchingUp = true;
+      for (const watcher of [...feed.watchers.values()]) {
+        if (watcher.servedAt > now - forgottenMs) watcher.catchingUp = true;
+        else this.#leave(watcher);
+      }
       this.#pumpAll(feed);
     }
   }
@@ -232,7 +248,10 @@ export class Delivery {
       watcher.sent = sent;
       watcher.epoch = epoch;
       watcher.unsaved = true;
-      if (ends) this.#finish(line, watcher);
+      watcher.servedAt = this.#deps.now();
+      if (!ends) continue;
+      watcher.endSent = true;
+      this.#leave(watcher);
     }
   }
 
@@ -333,9 +352,8 @@ export class Delivery {
     return false;
   }
 
-  #finish(line: Line, watcher: Watcher): void {
-    watcher.endSent = true;
-    line.watchers.delete(watcher);
+  #leave(watcher: Watcher): void {
+    this.#lines.get(watcher.connectionId)?.watchers.delete(watcher);
     this.#forget(watcher);
   }
 
@@ -352,7 +370,7 @@ export class Delivery {
     if (watchers.get(connectionId) !== watcher) return;
     watchers.delete(connectionId);
     if (watchers.size === 0) this.#close(feed);
-    this.#record.remove(watcher, [...watchers.keys()]).catch((error: unknown) => {
+    this.#record.remove(watcher).catch((error: unknown) => {
       const details = { turnId, connectionId, error: error as Error };
       this.#deps.logger.warn("a watcher stays in Redis", details);
     });

@@ -96,6 +96,8 @@ export interface Watcher {
   /** Tokens up to this one were heard of and are not in the stream: they are not looked for again. */
   missing: number;
   endSent: boolean;
+  /** When it last asked, or was sent something. */
+  servedAt: number;
   /** `sent` has moved since it was last written to Redis. */
   unsaved: boolean;
 }

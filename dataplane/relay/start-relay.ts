@@ -1,18 +1,16 @@
+import type { Logger } from "@aws-lambda-powertools/logger";
 import type { Redis } from "ioredis";
 import {
-  parseWatcherValue,
   relayChannel,
-  relayOf,
   shardChannel,
-  shardTurnsKey,
   turnChannel,
   turnMessageSchema,
-  turnWatchersKey,
   watchMessageSchema,
 } from "../../events/redis-keys.ts";
 import { Delivery, type DeliveryDeps, type TurnChannels } from "./delivery.ts";
 import { relayPresence } from "./presence.ts";
 import { shardLeases } from "./shard-leases.ts";
+import { takeUp } from "./take-up.ts";
 import { watchRecord } from "./watch-record.ts";
 
 export interface RelayDeps extends DeliveryDeps {
@@ -32,6 +30,8 @@ export interface Relay {
 /** A turn that was silent for this long is looked up in its stream. */
 const silentMs = 2_000;
 const beatMs = 1_000;
+/** Whoever is noted as a watcher and could not be announced is found after so long. */
+const takeUpMs = 30_000;
 /** How long calls under way may take when the relay ends. */
 const drainMs = 2_000;
 
@@ -41,37 +41,32 @@ export async function startRelay(relayId: string, deps: RelayDeps): Promise<Rela
   const subscriber = redis.duplicate();
   const delivery = new Delivery(deps, turnChannels(subscriber), watchRecord(redis));
   const presence = relayPresence(redis, relayId);
+  const watchers = takeUp(redis, relayId, delivery);
 
-  subscriber.on("message", (channel, text) => {
-    try {
-      const message: unknown = JSON.parse(text);
-      if (channel.startsWith("turn:")) delivery.hearTurn(turnMessageSchema.parse(message));
-      else delivery.hearWatch(watchMessageSchema.parse(message));
-    } catch (error) {
-      logger.error("a notification cannot be read", { channel, error: error as Error });
-    }
-  });
+  subscriber.on("message", (channel, text) => hear(delivery, logger, channel, text));
   subscriber.on("error", (error) => logger.warn("Redis is away", { error }));
   const warn = (what: string) => (error: unknown) => logger.warn(what, { error: error as Error });
-  // What was published while the subscription was down is gone: look into every stream. And Redis may
-  // have come back without its data.
-  subscriber.on("ready", () => {
-    delivery.checkSilent(0);
-    delivery.saveAll().catch(warn("noting the watchers failed"));
-  });
   await subscriber.subscribe(relayChannel(relayId));
 
   const leases = shardLeases(redis, relayId, {
     // Subscribes first, so that nothing falls between what the set holds and what is announced.
     async taken(shard) {
       await subscriber.subscribe(shardChannel(shard));
-      await takeUp(redis, shard, delivery);
+      await watchers.shard(shard);
     },
     async lost(shard) {
       await subscriber.unsubscribe(shardChannel(shard));
       await delivery.saveProgress();
       delivery.dropShard(shard);
     },
+  });
+
+  const takeUpAll = () => watchers.all(leases.owned);
+  // What was published while the subscription was down is gone: look into every stream, and at who
+  // watches. And Redis may have come back without its data.
+  subscriber.on("ready", () => {
+    delivery.checkSilent(0);
+    delivery.saveAll().then(takeUpAll).catch(warn("noting the watchers failed"));
   });
 
   async function beat(): Promise<void> {
@@ -83,10 +78,11 @@ export async function startRelay(relayId: string, deps: RelayDeps): Promise<Rela
   const stopBeating = repeat(beatMs, beat, warn("keeping the shards failed"));
   // By the clock of this process, also while Redis is away.
   const checking = setInterval(() => delivery.checkSilent(silentMs), beatMs);
+  const stopLooking = repeat(takeUpMs, takeUpAll, warn("looking for watchers failed"));
 
   async function handOver(): Promise<void> {
     clearInterval(checking);
-    await stopBeating();
+    await Promise.all([stopBeating(), stopLooking()]);
     await subscriber.unsubscribe();
     await delivery.drain(drainMs);
     await leases.release();
@@ -105,15 +101,13 @@ export async function startRelay(relayId: string, deps: RelayDeps): Promise<Rela
   };
 }
 
-/** Goes on with a shard's turns from where their watchers have got. */
-async function takeUp(redis: Redis, shard: number, delivery: Delivery): Promise<void> {
-  for (const turnId of await redis.smembers(shardTurnsKey(shard))) {
-    const watchers = await redis.hgetall(turnWatchersKey(turnId));
-    const ours = Object.entries(watchers).filter(([id]) => relayOf(id) === undefined);
-    if (ours.length === 0) await redis.srem(shardTurnsKey(shard), turnId);
-    for (const [connectionId, value] of ours) {
-      delivery.watch(turnId, connectionId, parseWatcherValue(value));
-    }
+function hear(delivery: Delivery, logger: Logger, channel: string, text: string): void {
+  try {
+    const message: unknown = JSON.parse(text);
+    if (channel.startsWith("turn:")) delivery.hearTurn(turnMessageSchema.parse(message));
+    else delivery.hearWatch(watchMessageSchema.parse(message));
+  } catch (error) {
+    logger.error("a notification cannot be read", { channel, error: error as Error });
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Redis } from "ioredis";
+import { z } from "zod";
 import {
   connectionTurnsKey,
   turnWatchersKey,
@@ -14,8 +15,8 @@ export interface WatchRecord {
   save(watchers: readonly Watcher[]): Promise<void>;
   /** Writes whole entries, for a Redis that has lost them. */
   enter(watchers: readonly Watcher[]): Promise<void>;
-  /** Takes a watcher out; `others` are the connections that still watch its turn here. */
-  remove(watcher: Watcher, others: readonly string[]): Promise<void>;
+  /** Takes a watcher out. Its turn stays in the set where it is found, as long as others are noted. */
+  remove(watcher: Watcher): Promise<void>;
 }
 
 /** A record of a running turn that nobody refreshes is forgotten after this. */
@@ -54,16 +55,20 @@ export function watchRecord(redis: Redis): WatchRecord {
       if (pipeline.length > 0) repliesOf(await pipeline.exec());
     },
 
-    async remove({ feed: { turnId }, connectionId }, others) {
+    async remove({ feed: { turnId }, connectionId }) {
       const { turnsKey } = watchRoute(turnId, connectionId);
-      const pipeline = redis
-        .pipeline()
-        .hdel(turnWatchersKey(turnId), connectionId)
-        .srem(connectionTurnsKey(connectionId), turnId);
-      // Front door and shard have sets of their own.
+      const replies = repliesOf(
+        await redis
+          .pipeline()
+          .hdel(turnWatchersKey(turnId), connectionId)
+          .srem(connectionTurnsKey(connectionId), turnId)
+          .hkeys(turnWatchersKey(turnId))
+          .exec(),
+      );
+      // Also those that only the record knows. Front door and shard have sets of their own.
+      const others = z.array(z.string()).parse(replies[2]);
       const stays = others.some((other) => watchRoute(turnId, other).turnsKey === turnsKey);
-      if (!stays) pipeline.srem(turnsKey, turnId);
-      repliesOf(await pipeline.exec());
+      if (!stays) await redis.srem(turnsKey, turnId);
     },
   };
 }

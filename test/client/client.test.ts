@@ -102,6 +102,25 @@ describe("a chat", () => {
     await expect(turn.text()).rejects.toThrow("There is no model x.");
   });
 
+  test("that is refused for now can be sent again as the same request", async () => {
+    const { client, server } = await serve((frame, connection) => {
+      if (frame.action !== "chat") return;
+      if (server.received.length > 1) {
+        connection.send(accepted(frame.requestId));
+        connection.send(done(`turn-${frame.requestId}`, 0));
+        return;
+      }
+      const refusal = { code: "unavailable", message: "Later.", retryable: true } as const;
+      connection.send({ type: "error", ...refusal, requestId: frame.requestId });
+    });
+    const request = { prompt: "x", requestId: "mine" };
+    await expect(client.chat(request).text()).rejects.toMatchObject({ retryable: true });
+    const turn = client.chat(request);
+    await turn.text();
+    expect(turn.turnId).toBe("turn-mine");
+    expect(server.received).toMatchObject([request, request]);
+  });
+
   test("that failed on its way says so in its text", async () => {
     const { client } = await serve((frame, connection) => {
       if (frame.action !== "chat") return;

@@ -66,8 +66,12 @@ function recordingConnections(
   };
 }
 
-async function relay(connections: Connections, relayId = `relay-${randomUUID()}`) {
-  const started = await startRelay(relayId, { redis, connections, logger, now: Date.now });
+async function relay(
+  connections: Connections,
+  relayId = `relay-${randomUUID()}`,
+  now: () => number = Date.now,
+) {
+  const started = await startRelay(relayId, { redis, connections, logger, now });
   relays.push(started);
   return started;
 }
@@ -376,5 +380,60 @@ describe("when something is lost", () => {
     const has = () => redis.hget(turnWatchersKey(turnId), "c1");
     const value = watcherValue({ sent: 2, epoch: epochOf(turnId) });
     await eventually(async () => (await has()) === value);
+  });
+
+  test("an announcement, who is noted to watch is found when the relay can hear again", async () => {
+    const recorded = recordingConnections();
+    await relay(recorded.connections);
+    const turnId = randomUUID();
+    await begin(turnId);
+    await say(turnId, 1, 3);
+    // As `watchTurn` notes it, but for the message, which nobody has heard.
+    await redis.hset(turnWatchersKey(turnId), "c1", watcherValue({ sent: 1, epoch: 0 }));
+    await redis.sadd(shardTurnsKey(relayShardOf(turnId)), turnId);
+    await redis.call("CLIENT", "KILL", "TYPE", "pubsub");
+    await eventually(() => textOf(recorded.of("c1"), turnId, 1) === counting(2, 3));
+  });
+
+  test("a turn's stream for ever, who does not ask about it is forgotten, and may ask again", async () => {
+    let skewMs = 0;
+    const recorded = recordingConnections();
+    await relay(recorded.connections, undefined, () => Date.now() + skewMs);
+    const turnId = randomUUID();
+    await watch(turnId, "c1");
+    await watch(turnId, "c2");
+    const watchers = () => redis.hkeys(turnWatchersKey(turnId));
+    skewMs = 80_000;
+    await watch(turnId, "c2");
+    await sleep(1_500);
+    expect(await watchers()).toEqual(["c1", "c2"]);
+    skewMs = 130_000;
+    await eventually(async () => (await watchers()).join() === "c2");
+    expect(await redis.smembers(shardTurnsKey(relayShardOf(turnId)))).toContain(turnId);
+    skewMs = 210_000;
+    await eventually(async () => (await watchers()).length === 0);
+    await eventually(async () => {
+      const turns = await redis.smembers(shardTurnsKey(relayShardOf(turnId)));
+      return !turns.includes(turnId);
+    });
+    await watch(turnId, "c1");
+    await begin(turnId);
+    await say(turnId, 1, 2);
+    await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 2));
+  });
+
+  test("sight of a watcher that only the record knows, its turn is still found by the next relay", async () => {
+    const recorded = recordingConnections((id) => (id === "closed" ? "gone" : "sent"));
+    const first = await relay(recorded.connections, "first");
+    const turnId = randomUUID();
+    await begin(turnId);
+    await watch(turnId, "c1");
+    await say(turnId, 1, 2);
+    await redis.hset(turnWatchersKey(turnId), "closed", watcherValue({ sent: 0, epoch: 0 }));
+    await end(turnId, 2);
+    await eventually(() => isDone(recorded.of("c1"), turnId));
+    await first.stop();
+    await relay(recorded.connections, "second");
+    await eventually(async () => (await redis.exists(turnWatchersKey(turnId))) === 0);
   });
 });

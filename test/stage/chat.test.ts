@@ -1,10 +1,12 @@
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import type { Client } from "../../client/client.ts";
 import type { ServerFrame } from "../../events/frames.ts";
+import { eventually } from "../support/eventually.ts";
 import { eventsOf, read, recorded } from "./reading.ts";
 import {
   dataFolder,
@@ -198,7 +200,7 @@ describe("the command line", () => {
   async function axon(...args: string[]) {
     const { url } = await stage.file();
     const child = spawn(join(root, "cli", "axon.mjs"), args, {
-      env: { ...process.env, AXON_URL: url },
+      env: { ...process.env, AXON_URL: url, AXON_DATA: stage.dataDir },
     });
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (chunk) => {
@@ -243,6 +245,27 @@ describe("the command line", () => {
       .map((line) => JSON.parse(line));
     expect(events.map(({ type }) => type)).toEqual(await eventsOf(stage, reading.turnId));
     expect(events[0].turnId).toBe(reading.turnId);
+  });
+
+  test("shows what no leader can read, and tries it again", async () => {
+    const { queues } = await stage.file();
+    const credentials = { accessKeyId: "local", secretAccessKey: "local" };
+    const sqs = new SQSClient({ endpoint: queues.endpoint, region: "us-east-1", credentials });
+    await sqs.send(new SendMessageCommand({ QueueUrl: queues.jobs.url, MessageBody: "no job" }));
+    sqs.destroy();
+    const listed = async () => {
+      const { stdout } = await axon("jobs", "dlq", "--json");
+      return stdout === "" ? undefined : (JSON.parse(stdout) as { messageId: string });
+    };
+    const letter = await eventually(listed);
+    expect(letter).toMatchObject({ queue: "jobs", reason: "The body is not JSON." });
+    expect(await axon("jobs", "dlq", "--redrive")).toMatchObject({
+      ...{ code: 0, stdout: expect.stringMatching(/jobs: 1 dead letter moved back/) },
+    });
+    // It is no better now.
+    await eventually(
+      async () => ((await listed())?.messageId ?? letter.messageId) !== letter.messageId,
+    );
   });
 
   test("says what is wrong, in one line and by its exit code", async () => {

@@ -10,13 +10,21 @@ import { eventually } from "../support/eventually.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 
+const queuePairSchema = z.object({ url: z.string(), deadLetterUrl: z.string() });
 const stageFileSchema = z.looseObject({
   url: z.url(),
   credential: z.string(),
+  queues: z.looseObject({
+    endpoint: z.string(),
+    jobs: queuePairSchema,
+    reports: queuePairSchema,
+  }),
   parts: z.array(
     z.looseObject({
       name: z.string(),
+      address: z.string(),
       pid: z.number().optional(),
+      groupId: z.string().optional(),
       ranks: z.array(z.object({ rank: z.number(), pid: z.number() })).optional(),
     }),
   ),
