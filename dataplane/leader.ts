@@ -183,11 +183,12 @@ export class Leader {
     if (claimed.length === 0) return;
     const results = await this.#deps.stream.renewAll(claimed, leaseMs, this.#deps.abandonMs);
     await Promise.all(
-      results.map(({ status, cancel }, i) => {
+      results.map(({ status, cancel, leaseUntilMs }, i) => {
         const run = claimed[i]?.run;
         if (status === "stale") run?.stop("lost");
-        else if (status === "behind") return run?.lane?.restore();
-        else if (cancel !== undefined) run?.cancel(cancel);
+        if (status === "behind") return run?.lane?.restore();
+        if (status === "ok") run?.lane?.renewed(leaseUntilMs);
+        if (cancel !== undefined) run?.cancel(cancel);
         return undefined;
       }),
     );

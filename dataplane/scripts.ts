@@ -12,6 +12,7 @@ declare module "ioredis" {
     axonRestore(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
     axonNoteLeases(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
     axonExpiredLeases(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonNoteProgress(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
     axonKeepLease(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
   }
 }
@@ -24,6 +25,7 @@ const scripts = [
   { command: "axonSeal", file: "seal.lua", numberOfKeys: 3 },
   { command: "axonNoteLeases", file: "note-leases.lua", numberOfKeys: 1 },
   { command: "axonExpiredLeases", file: "expired-leases.lua", numberOfKeys: 1 },
+  { command: "axonNoteProgress", file: "note-progress.lua", numberOfKeys: 1 },
   { command: "axonKeepLease", file: "keep-lease.lua", numberOfKeys: 1 },
 ];
 

@@ -51,6 +51,8 @@ export type Claim =
       cancel: CancelReason | undefined;
       /** How many claims in a row, this one included, have found the same tokens. */
       barrenClaims: number;
+      /** Until when the turn is the caller's, ms of Redis's clock. */
+      leaseUntilMs: number;
     } & StreamState)
   | ({ status: "sealed"; end: StreamEnd } & StreamState);
 
@@ -69,11 +71,13 @@ export interface TurnRecord {
   leaderId: string;
   groupId: string;
   startedAt: number;
+  /** Of the latest claim or renewal that was answered, ms of Redis's clock. */
+  leaseUntilMs: number;
   tokens: readonly StreamToken[];
 }
 
 /**
- * - `stale`: another leader has the turn.
+ * - `stale`: the turn is not ours any more: another leader has it, or our lease has run out.
  * - `behind`: Redis has lost the claim, or tokens: restore it, and do it again.
  * - `sealed`: the turn has ended.
  */
@@ -85,6 +89,8 @@ interface Renewal {
   status: "ok" | "stale" | "behind";
   /** Why the turn shall end. */
   cancel: CancelReason | undefined;
+  /** Until when the turn is the caller's, ms of Redis's clock; 0 where it is not. */
+  leaseUntilMs: number;
 }
 
 export interface TokenStream {
@@ -127,12 +133,13 @@ const claimReplySchema = z.union([
     z.number(),
     z.number(),
     z.number(),
+    z.number(),
     z.array(entrySchema),
   ]),
 ]);
 const appendReplySchema = z.enum(["ok", "duplicate", "stale", "behind", "sealed"]);
 const restoreReplySchema = z.enum(["ok", "stale", "sealed"]);
-const renewReplySchema = z.tuple([z.enum(["ok", "stale", "behind"]), cancelSchema]);
+const renewReplySchema = z.tuple([z.enum(["ok", "stale", "behind"]), cancelSchema, z.number()]);
 const sealReplySchema = z.enum(["ok", "stale", "behind", "sealed"]);
 
 /** Takes turns out of the sorted set of leases. */
@@ -164,13 +171,13 @@ class RedisTokenStream implements TokenStream {
     pipeline.axonClaim(...keys, ...claimant, leaseMs, writtenTtlMs, JSON.stringify(job));
     const reply = claimReplySchema.parse(repliesOf(await pipeline.exec())[1]);
     if (reply[0] === "held") return { status: "held", forMs: reply[1] };
-    const [status, epoch, cancel, holder, group, startedAt, firstTokenAt, barrenClaims, entries] =
-      reply;
+    const [status, epoch, cancel, holder, group, startedAt, firstTokenAt, ...rest] = reply;
+    const [barrenClaims, leaseUntilMs, entries] = rest;
     const { tokens, end } = readEntries(entries);
     const state = { epoch, leaderId: holder, groupId: group, startedAt, firstTokenAt, tokens };
     if (status === "claimed") {
       await this.#redis.axonNoteLeases(leasesKey(job.revision), leaseMs, "all", turnId);
-      return { status, cancel, barrenClaims, ...state };
+      return { status, cancel, barrenClaims, leaseUntilMs, ...state };
     }
     if (end === undefined) throw new Error(`Turn ${turnId} is sealed, but its end is missing.`);
     return { status, end, ...state };
@@ -195,12 +202,12 @@ class RedisTokenStream implements TokenStream {
   }
 
   async restore(turn: TurnRecord, leaseMs: number): Promise<"ok" | "stale" | "sealed"> {
-    const { job, epoch, leaderId, groupId, startedAt, tokens } = turn;
+    const { job, epoch, leaderId, groupId, startedAt, leaseUntilMs, tokens } = turn;
     const { turnId, tenantId } = job;
     const reply = await this.#redis.axonRestore(
       ...[turnKey(turnId), turnTokensKey(turnId), turnJobKey(turnId)],
       ...[epoch, leaderId, groupId, tenantId, startedAt, leaseMs, writtenTtlMs],
-      JSON.stringify(job),
+      ...[JSON.stringify(job), leaseUntilMs],
       ...tokens.flatMap((token) => [token.text, token.token, token.epoch]),
     );
     return restoreReplySchema.parse(reply);
@@ -224,8 +231,8 @@ class RedisTokenStream implements TokenStream {
     return repliesOf(await pipeline.exec())
       .slice(0, turns.length)
       .map((reply) => {
-        const [status, cancel] = renewReplySchema.parse(reply);
-        return { status, cancel };
+        const [status, cancel, leaseUntilMs] = renewReplySchema.parse(reply);
+        return { status, cancel, leaseUntilMs };
       });
   }
 

@@ -15,6 +15,8 @@ export interface TurnWriter {
   firstWrittenAt(): number | undefined;
   /** Writes all of the turn anew, for a Redis that has lost it. Throws what Redis throws. */
   restore(): Promise<void>;
+  /** The lease was renewed until then, ms of Redis's clock. */
+  renewed(leaseUntilMs: number): void;
   close(): void;
 }
 
@@ -71,6 +73,9 @@ export class TokenWriter {
       },
       firstWrittenAt: () => lane.firstWrittenAt,
       restore: () => this.#restore(lane),
+      renewed(leaseUntilMs) {
+        lane.turn.leaseUntilMs = leaseUntilMs;
+      },
       close: () => this.#close(lane),
     };
   }

@@ -15,7 +15,7 @@ import { execute } from "./lib/execute.ts";
 import { sendJob, sendReleased, turnsBefore, wasSent } from "./lib/jobs.ts";
 import type { Model } from "./lib/models.ts";
 import { takeFromRate } from "./lib/rate-limit.ts";
-import { framesFromLog, streamPresence } from "./lib/replay.ts";
+import { framesFromLog, streamPresence, tellsTheRecord } from "./lib/replay.ts";
 import { type SocketHandler, type SocketRequest, socketHandler } from "./lib/socket.ts";
 import {
   conversations,
@@ -174,7 +174,7 @@ async function acceptAgain(
   const { frame, connectionId } = request;
   refuseOtherContent(frame, turn);
   const stream = await streamPresence(deps, turn.turnId);
-  if (isTerminal(turn) && !stream.exists) {
+  if (!tellsTheRecord(turn, stream)) {
     await request.answer(accepted(frame, turn));
     for (const reply of framesFromLog(events)) await request.answer(reply);
     return;

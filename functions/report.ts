@@ -26,7 +26,8 @@ export function report(deps: Deps): QueueHandler {
   });
 }
 
-function commandOf(message: Report): TurnCommand {
+/** What a report asks of its turn. */
+export function commandOf(message: Report): TurnCommand {
   const { turnId, groupId, leaderId, epoch, at } = message;
   const runner = { turnId, groupId, leaderId, epoch, at };
   if (message.type === "started") {

@@ -1,8 +1,7 @@
 import { AxonError } from "../events/errors.ts";
 import { resumeFrameSchema } from "../events/frames.ts";
-import { isTerminal } from "../events/turn.ts";
 import type { Deps } from "./lib/deps.ts";
-import { framesFromLog, streamPresence } from "./lib/replay.ts";
+import { framesFromLog, streamPresence, tellsTheRecord } from "./lib/replay.ts";
 import { type SocketHandler, socketHandler } from "./lib/socket.ts";
 import { load, turns } from "./lib/streams.ts";
 import { watchTurn } from "./lib/watchers.ts";
@@ -21,8 +20,7 @@ export function resume(deps: Deps): SocketHandler {
     }
     request.log.add({ conversationId: state.conversationId, correlationId: state.correlationId });
     const stream = await streamPresence(deps, turnId);
-    const tellsTheRecord = stream.exists && (!stream.sealed || stream.epoch === state.epoch);
-    if (isTerminal(state) && !tellsTheRecord) {
+    if (!tellsTheRecord(state, stream)) {
       // The log does not know where token `after` ends, so the answer is told from its start.
       if (after > 0) await request.answer({ type: "rewind", turnId, to: 0 });
       for (const frame of framesFromLog(events)) await request.answer(frame);

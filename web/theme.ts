@@ -1,4 +1,4 @@
-import { useEffect, useState } from "react";
+import { useEffect, useLayoutEffect, useState } from "react";
 
 type Theme = "light" | "dark";
 const storageKey = "axon.theme";
@@ -14,7 +14,7 @@ export function useTheme(): [theme: Theme, toggle: () => void] {
     return () => query.removeEventListener("change", changed);
   }, []);
   const theme = chosen ?? system;
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.documentElement.dataset["theme"] = theme;
   }, [theme]);
   const toggle = () => {

@@ -328,7 +328,16 @@ export class Delivery {
     feed.end ??= end;
     if (entries.length === readTokens) watcher.catchingUp = true;
     if (tokens.length === 0) watcher.missing = feed.lastSeq;
+    if (entries.length === 0 && sent > 0) await this.#readLast(feed);
     return tokens;
+  }
+
+  /** A stream that ends before what a watcher was sent tells it nothing of that: its last entry does. */
+  async #readLast(feed: Feed): Promise<void> {
+    const key = turnTokensKey(feed.turnId);
+    const { end, epoch } = readEntries(await this.#deps.redis.xrevrange(key, "+", "-", "COUNT", 1));
+    feed.noteEpoch(epoch);
+    feed.end ??= end;
   }
 
   /** @returns false when the connection is gone. */

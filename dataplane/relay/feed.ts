@@ -52,14 +52,14 @@ export class Feed {
     const { from, epoch, texts } = message;
     const next = this.#tailFrom + this.#tail.length;
     const isNewer = epoch > (this.#tail.at(-1)?.epoch ?? 0);
-    if (from > next || from < this.#tailFrom) {
-      // Notifications were lost, or Redis has lost all that is here. What lies between is in the stream.
-      if (from < this.#tailFrom && !isNewer) return;
+    if (isNewer || from > next) {
+      // A new leader goes on after the tokens that it has found, which need not be all of these; and what it
+      // said first may have been lost on the way. Notifications were lost also where a gap shows.
       this.#tail = texts.map((text) => ({ text, epoch }));
       this.#tailFrom = from;
+    } else if (from < this.#tailFrom) {
+      return;
     } else {
-      // A new leader goes on after the tokens that it has found, which need not be all of these.
-      if (isNewer) this.#tail.length = from - this.#tailFrom;
       const known = this.#tailFrom + this.#tail.length - from;
       for (const text of texts.slice(known)) this.#tail.push({ text, epoch });
     }

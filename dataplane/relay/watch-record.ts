@@ -7,11 +7,12 @@ import {
   watchRoute,
 } from "../../events/redis-keys.ts";
 import { repliesOf } from "../redis-replies.ts";
+import { defineScripts } from "../scripts.ts";
 import type { Watcher } from "./feed.ts";
 
 /** Who watches what, and how far they have got, in Redis: what the next relay goes on from. */
 export interface WatchRecord {
-  /** Notes progress. */
+  /** Notes progress, of those that still watch. */
   save(watchers: readonly Watcher[]): Promise<void>;
   /** Writes whole entries, for a Redis that has lost them. */
   enter(watchers: readonly Watcher[]): Promise<void>;
@@ -23,13 +24,15 @@ export interface WatchRecord {
 const ttlSeconds = 24 * 3_600;
 
 export function watchRecord(redis: Redis): WatchRecord {
+  defineScripts(redis);
   return {
     async save(watchers) {
       const pipeline = redis.pipeline();
       for (const watcher of watchers) {
         watcher.unsaved = false;
         const { feed, connectionId } = watcher;
-        pipeline.hset(turnWatchersKey(feed.turnId), connectionId, watcherValue(watcher));
+        const key = turnWatchersKey(feed.turnId);
+        pipeline.axonNoteProgress(key, connectionId, watcherValue(watcher));
       }
       if (pipeline.length === 0) return;
       try {

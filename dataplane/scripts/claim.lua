@@ -6,7 +6,7 @@
 -- ARGV: 1 leaderId, 2 groupId, 3 tenantId, 4 lease in ms, 5 time to live of the keys in ms, 6 the job
 -- Returns { "held", ms until the lease ends }, or
 --   { "claimed" | "sealed", epoch, cancel, leaderId, groupId, startedAt, firstTokenAt (0: none yet),
---     claims in a row without a new token, entries of the stream }; times are ms of Redis's clock
+--     claims in a row without a new token, end of the lease, entries of the stream }; times are ms of Redis's clock
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local turn = redis.call('HMGET', KEYS[1], 'sealed', 'leaseUntilMs', 'leaderId', 'epoch', 'cancel',
@@ -15,7 +15,7 @@ local lease = tonumber(turn[2] or '0')
 
 if turn[1] then
   return { 'sealed', tonumber(turn[4]), turn[5] or '', turn[3], turn[6], tonumber(turn[7]),
-    tonumber(turn[8] or '0'), 0, redis.call('XRANGE', KEYS[2], '-', '+') }
+    tonumber(turn[8] or '0'), 0, 0, redis.call('XRANGE', KEYS[2], '-', '+') }
 end
 if lease > now and turn[3] ~= ARGV[1] then
   return { 'held', lease - now }
@@ -32,4 +32,5 @@ redis.call('HDEL', KEYS[1], 'unwatchedAt')
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('SET', KEYS[3], ARGV[6], 'PX', ARGV[5])
 return { 'claimed', epoch, turn[5] or '', ARGV[1], ARGV[2], tonumber(turn[7]) or now,
-  tonumber(turn[8] or '0'), barren, redis.call('XRANGE', KEYS[2], '-', '+') }
+  tonumber(turn[8] or '0'), barren, now + tonumber(ARGV[4]),
+  redis.call('XRANGE', KEYS[2], '-', '+') }

@@ -1,5 +1,6 @@
 import type { DoneFrame, ServerFrame, TokensFrame } from "../../events/frames.ts";
 import { turnKey, turnTokensKey } from "../../events/redis-keys.ts";
+import { isTerminal, type TurnState } from "../../events/turn.ts";
 import type { TurnEvent } from "../../events/turn-events.ts";
 import type { Deps } from "./deps.ts";
 
@@ -26,6 +27,15 @@ export async function streamPresence({ redis }: Deps, turnId: string): Promise<S
     lastSeq: exists ? Number(lastSeq ?? 0) : 0,
     epoch: Number(epoch ?? 0),
   };
+}
+
+/**
+ * Whether a turn's stream may be told to its end. Of a turn that has ended in the log it is told only when
+ * it exists and has no other ending.
+ */
+export function tellsTheRecord(state: TurnState, stream: StreamPresence): boolean {
+  if (state.status === "none" || !isTerminal(state)) return true;
+  return stream.exists && (!stream.sealed || stream.epoch === state.epoch);
 }
 
 /** An answer that is told from the log names no leader. */

@@ -326,7 +326,7 @@ describe("a turn that nobody watches", () => {
 
 describe("when something dies", () => {
   /** A leader that has said `count` tokens and is gone. @returns its epoch. */
-  async function dead(turnId: string, count: number, leaseMs = 0): Promise<number> {
+  async function dead(turnId: string, count: number, leaseMs = 1_000): Promise<number> {
     const stream = tokenStream(redis);
     const leader = { leaderId: "dead", groupId: "g", leaseMs };
     const claim = await stream.claim(jobFor(turnId), leader);

@@ -4,7 +4,9 @@ import { Logger } from "@aws-lambda-powertools/logger";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Connections } from "../../dataplane/relay/connections.ts";
+import { Feed } from "../../dataplane/relay/feed.ts";
 import { startRelay } from "../../dataplane/relay/start-relay.ts";
+import { watchRecord } from "../../dataplane/relay/watch-record.ts";
 import { type TokenStream, tokenStream } from "../../dataplane/token-stream.ts";
 import type { ServerFrame } from "../../events/frames.ts";
 import {
@@ -268,6 +270,31 @@ describe("a connection", () => {
 });
 
 describe("when something is lost", () => {
+  test("more than a connection had read, and the turn has ended since: it is cut back", async () => {
+    const recorded = recordingConnections();
+    await relay(recorded.connections);
+    const turnId = randomUUID();
+    const before = (await begin(turnId)) - 1_000;
+    await say(turnId, 1, 3);
+    await end(turnId, 3);
+    await watch(turnId, "c1", 9, before);
+    await eventually(() => isDone(recorded.of("c1"), turnId));
+    expect(recorded.of("c1")[0]).toEqual({ type: "rewind", turnId, to: 0 });
+  });
+
+  test("a connection, progress that is noted late brings it not back", async () => {
+    const turnId = randomUUID();
+    const record = watchRecord(redis);
+    const feed = new Feed(turnId, Promise.resolve(), 0);
+    const progress = { sent: 2, epoch: 1, checkedEpoch: 0, missing: 0 };
+    const flags = { catchingUp: false, servedAt: 0, endSent: false, unsaved: true };
+    await record.save([{ feed, connectionId: "c1", ...progress, ...flags }]);
+    expect(await redis.exists(turnWatchersKey(turnId))).toBe(0);
+    await watch(turnId, "c1");
+    await record.save([{ feed, connectionId: "c1", ...progress, ...flags }]);
+    expect(await redis.hget(turnWatchersKey(turnId), "c1")).toBe("2:1");
+  });
+
   test("a notification, the gap is read from the stream", async () => {
     const recorded = recordingConnections();
     await relay(recorded.connections);
@@ -331,14 +358,14 @@ describe("when something is lost", () => {
     const recorded = recordingConnections();
     await relay(recorded.connections);
     const turnId = randomUUID();
-    const before = await begin(turnId, "a", 0);
+    const before = await begin(turnId, "a");
     await watch(turnId, "c1");
     await say(turnId, 1, 6);
     await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 6));
     await say(turnId, 7, 10);
     await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 10));
     // A failover after which the last four are not there.
-    await redis.hset(turnKey(turnId), "lastSeq", 6);
+    await redis.hset(turnKey(turnId), "lastSeq", 6, "leaseUntilMs", 0);
     await cutStream(turnId, 6);
     expect(await begin(turnId, "b")).toBeGreaterThan(before);
     await say(turnId, 7, 12, "b");
@@ -359,7 +386,8 @@ describe("when something is lost", () => {
     await eventually(() => textOf(recorded.of("c1"), turnId) === counting(1, 5));
     await redis.del(turnTokensKey(turnId), turnKey(turnId));
     const tokens = [1, 2, 3, 4, 5].map((seq) => ({ text: `${seq} `, token: seq, epoch }));
-    const record = { job: jobOf(turnId, "r"), epoch, leaderId: "a", groupId: "g", startedAt: 1 };
+    const runner = { leaderId: "a", groupId: "g", startedAt: 1, leaseUntilMs: Date.now() + 60_000 };
+    const record = { job: jobOf(turnId, "r"), epoch, ...runner };
     expect(await stream.restore({ ...record, tokens }, 60_000)).toBe("ok");
     await say(turnId, 6, 9);
     await end(turnId, 9);

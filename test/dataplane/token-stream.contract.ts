@@ -70,9 +70,26 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
   const renew = async (epoch: number, leaseMs = longLeaseMs, abandonMs?: number) =>
     (await on.stream.renewAll([{ job, epoch }], leaseMs, abandonMs))[0];
 
-  const record = (epoch: number, leaderId: string, tokens: StreamToken[]) => ({
-    ...{ job, epoch, leaderId, groupId: `group-of-${leaderId}`, startedAt: 7, tokens },
+  /** What a leader knows; its lease stands for long, unless something else is said. */
+  const record = (
+    epoch: number,
+    leaderId: string,
+    tokens: StreamToken[],
+    leaseUntilMs = Number.MAX_SAFE_INTEGER,
+  ) => ({
+    ...{
+      job,
+      epoch,
+      leaderId,
+      groupId: `group-of-${leaderId}`,
+      startedAt: 7,
+      leaseUntilMs,
+      tokens,
+    },
   });
+
+  /** Ends a lease, as if it had run out. */
+  const leave = (epoch: number) => renew(epoch, 0);
 
   const said = (epoch: number, from: number, to: number, by?: string): StreamToken[] =>
     words(from, to, by).map((token) => ({ ...token, epoch }));
@@ -94,8 +111,9 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
     });
 
     test("gives an expired turn to the next leader, with a higher epoch and all tokens", async () => {
-      const first = await take("a", 0);
+      const first = await take("a");
       await append(first.epoch, 1, 3);
+      await leave(first.epoch);
       const second = await take("b");
       expect(second.epoch).toBeGreaterThan(first.epoch);
       expect(second).toMatchObject({ leaderId: "b", tokens: said(first.epoch, 1, 3) });
@@ -113,9 +131,10 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
 
     test("counts the claims in a row that found the same tokens", async () => {
       await take("a", 0);
-      const second = await take("b", 0);
+      const second = await take("b");
       expect(second.barrenClaims).toBe(2);
       await append(second.epoch, 1, 1);
+      await leave(second.epoch);
       expect((await take("c", 0)).barrenClaims).toBe(1);
       expect((await take("d", 0)).barrenClaims).toBe(2);
     });
@@ -158,8 +177,9 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
       { name: "an epoch that is not known", by: "?", from: 4, to: 4, result: "behind", tokens: 3 },
     ];
     test.each(cases)("$name: $result", async ({ by, from, to, result, tokens }) => {
-      const first = (await take("a", 0)).epoch;
+      const first = (await take("a")).epoch;
       await append(first, 1, 3);
+      await leave(first);
       const second = (await take("b")).epoch;
       const epoch = by === "a" ? first : by === "b" ? second : second + 1;
       expect(await append(epoch, from, to, "again")).toBe(result);
@@ -221,8 +241,9 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
     });
 
     test("writes the last tokens anew, also those that others have written", async () => {
-      const first = await take("a", 0);
+      const first = await take("a");
       await append(first.epoch, 1, 2);
+      await leave(first.epoch);
       const { epoch, tokens } = await take("b");
       const rollBack = await on.snapshot();
       await append(epoch, 3, 5);
@@ -235,16 +256,27 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
     });
 
     test("takes the turn back from a leader whose claim is the older one", async () => {
-      const first = await take("a", 0);
+      const first = await take("a");
+      await append(first.epoch, 1, 1, "a");
+      await leave(first.epoch);
       const rollBack = await on.snapshot();
       const second = await take("b");
-      await append(second.epoch, 1, 1, "b");
+      await append(second.epoch, 2, 2, "b");
       await rollBack();
-      expect(await append(first.epoch, 1, 2, "a")).toBe("ok");
-      const restored = said(second.epoch, 1, 1, "b");
+      const restored = [...second.tokens, ...said(second.epoch, 2, 2, "b")];
       expect(await on.stream.restore(record(second.epoch, "b", restored), longLeaseMs)).toBe("ok");
       expect(await append(first.epoch, 3, 3, "a")).toBe("stale");
       expect((await on.stored(turnId)).tokens).toEqual(restored);
+    });
+
+    test("is refused to a leader whose lease has run out: another may have had the turn since", async () => {
+      const { epoch, leaseUntilMs } = await take("a", 3);
+      await append(epoch, 1, 1);
+      await on.loseAll();
+      await on.pass(6);
+      const late = record(epoch, "a", said(epoch, 1, 1), leaseUntilMs);
+      expect(await on.stream.restore(late, longLeaseMs)).toBe("stale");
+      expect((await on.stored(turnId)).tokens).toEqual([]);
     });
 
     test("is refused to a lower epoch, and to another leader of the same", async () => {
@@ -269,13 +301,14 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
   });
 
   describe("renew", () => {
-    const ok = { status: "ok", cancel: undefined };
+    const ok = { status: "ok", cancel: undefined, leaseUntilMs: expect.any(Number) };
+    const refused = { cancel: undefined, leaseUntilMs: 0 };
 
     test("by the right epoch keeps others out, by a stale one changes nothing", async () => {
       const first = await take("a", 0);
       await take("b", 0);
-      expect(await renew(first.epoch)).toEqual({ status: "stale", cancel: undefined });
-      const third = await take("c", 0);
+      expect(await renew(first.epoch)).toEqual({ status: "stale", ...refused });
+      const third = await take("c");
       expect(await renew(third.epoch)).toEqual(ok);
       expect((await claimAs("d")).status).toBe("held");
     });
@@ -286,10 +319,23 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
       expect((await claimAs("b")).status).toBe("claimed");
     });
 
+    test("says until when the lease stands, by the same clock as the claim", async () => {
+      const { epoch, startedAt, leaseUntilMs } = await take("a", 1_000);
+      expect(leaseUntilMs).toBe(startedAt + 1_000);
+      const renewal = await renew(epoch, 5_000);
+      expect(renewal?.leaseUntilMs).toBeGreaterThanOrEqual(startedAt + 5_000);
+    });
+
+    test("leaves a sealed turn without a lease", async () => {
+      const { epoch } = await take("a");
+      await on.stream.seal(job, epoch, endAt(0, epoch));
+      expect(await renew(epoch)).toEqual({ status: "ok", ...refused });
+    });
+
     test("says that the claim is lost", async () => {
       const { epoch } = await take("a");
       await on.loseAll();
-      expect(await renew(epoch)).toEqual({ status: "behind", cancel: undefined });
+      expect(await renew(epoch)).toEqual({ status: "behind", ...refused });
       expect((await claimAs("b")).status).toBe("claimed");
     });
 
@@ -297,8 +343,8 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
       const first = await take("a", 0);
       const { epoch } = await take("b");
       await on.wishCancel(turnId, "user");
-      expect(await renew(epoch)).toEqual({ status: "ok", cancel: "user" });
-      expect(await renew(first.epoch)).toEqual({ status: "stale", cancel: undefined });
+      expect(await renew(epoch)).toEqual({ ...ok, cancel: "user" });
+      expect(await renew(first.epoch)).toEqual({ status: "stale", ...refused });
     });
 
     test("marks a turn as abandoned once nobody has watched it for so long", async () => {
@@ -308,7 +354,7 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
       await on.pass(21);
       expect(await renew(epoch, longLeaseMs, 3_600_000)).toEqual(ok);
       expect(await renew(epoch, longLeaseMs, 0)).toEqual(ok);
-      const abandoned = { status: "ok", cancel: "abandoned" };
+      const abandoned = { ...ok, cancel: "abandoned" };
       expect(await renew(epoch, longLeaseMs, 20)).toEqual(abandoned);
       // It stays so, whoever comes to watch or takes it over.
       await on.watch(turnId);
@@ -317,18 +363,18 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
     });
 
     test("counts from the last watcher, and anew after a claim", async () => {
-      const first = await take("a", 0);
-      expect(await renew(first.epoch, 0, 20)).toEqual(ok);
+      const first = await take("a");
+      expect(await renew(first.epoch, longLeaseMs, 20)).toEqual(ok);
       await on.pass(21);
       await on.watch(turnId);
-      expect(await renew(first.epoch, 0, 20)).toEqual(ok);
+      expect(await renew(first.epoch, longLeaseMs, 20)).toEqual(ok);
       await on.unwatch(turnId);
       expect(await renew(first.epoch, 0, 20)).toEqual(ok);
       await on.pass(21);
       const { epoch } = await take("b");
       expect(await renew(epoch, longLeaseMs, 20)).toEqual(ok);
       await on.pass(21);
-      expect(await renew(epoch, longLeaseMs, 20)).toEqual({ status: "ok", cancel: "abandoned" });
+      expect(await renew(epoch, longLeaseMs, 20)).toEqual({ ...ok, cancel: "abandoned" });
     });
 
     test("leaves a user's wish as it is, though nobody watches", async () => {
@@ -336,7 +382,7 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
       await on.wishCancel(turnId, "user");
       await renew(epoch, longLeaseMs, 1);
       await on.pass(2);
-      expect(await renew(epoch, longLeaseMs, 1)).toEqual({ status: "ok", cancel: "user" });
+      expect(await renew(epoch, longLeaseMs, 1)).toEqual({ ...ok, cancel: "user" });
     });
 
     test("of many turns keeps their results in order", async () => {
@@ -361,6 +407,23 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
     expect(await on.stored(turnId)).toEqual({
       ...{ tokens: said(epoch, 1, 2), end: endAt(2, epoch) },
     });
+  });
+
+  test("a lease that has run out is over, though nobody else seems to have the turn", async () => {
+    // The store may have lost another's claim: what that one said has the higher epoch.
+    const first = await take("a");
+    await append(first.epoch, 1, 1);
+    await leave(first.epoch);
+    const rollBack = await on.snapshot();
+    const second = await take("b");
+    await append(second.epoch, 2, 2, "b");
+    await rollBack();
+    await on.pass(2);
+    expect(await append(first.epoch, 2, 2)).toBe("stale");
+    expect((await renew(first.epoch))?.status).toBe("stale");
+    expect(await on.stream.seal(job, first.epoch, endAt(1, first.epoch))).toBe("stale");
+    expect(await on.stored(turnId)).toEqual({ tokens: said(first.epoch, 1, 1), end: undefined });
+    expect((await take("a")).epoch).toBeGreaterThan(second.epoch);
   });
 
   describe("orphans", () => {
@@ -388,7 +451,7 @@ export function tokenStreamContract(harnessOf: () => StreamHarness): void {
     });
 
     test("are no turns that have ended, whatever note of them has stayed", async () => {
-      const { epoch } = await take("a", 0);
+      const { epoch } = await take("a");
       await on.stream.seal(job, epoch, endAt(0, epoch));
       expect(await orphans()).toEqual([]);
       await claimAs("b", 0);

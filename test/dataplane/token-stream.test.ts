@@ -133,6 +133,7 @@ describe("in memory", () => {
 /** What a leader of the property believes of the turn, right or wrong. */
 interface Belief {
   epoch: number;
+  leaseUntilMs: number;
   tokens: StreamToken[];
 }
 
@@ -143,7 +144,7 @@ const stepArbitrary = fc.record({
     ...["orphans", "pass", "watch", "unwatch", "cancel", "remember", "roll back", "lose all"],
   ),
   size: fc.integer({ min: 1, max: 3 }),
-  leaseMs: fc.constantFrom(0, 0, longLeaseMs),
+  leaseMs: fc.constantFrom(0, longLeaseMs),
 });
 type Step = typeof stepArbitrary extends fc.Arbitrary<infer T> ? T : never;
 
@@ -173,7 +174,8 @@ async function outcomes(on: StreamHarness, steps: readonly Step[]): Promise<unkn
         if (claim.status === "held") return "held";
         if (claim.status === "claimed") {
           epochs.push(claim.epoch);
-          beliefs.set(leader, { epoch: claim.epoch, tokens: [...claim.tokens] });
+          const { leaseUntilMs } = claim;
+          beliefs.set(leader, { epoch: claim.epoch, leaseUntilMs, tokens: [...claim.tokens] });
         }
         const { status, leaderId } = claim;
         const more = status === "claimed" ? [claim.cancel, claim.barrenClaims] : claim.end.lastSeq;
@@ -195,12 +197,17 @@ async function outcomes(on: StreamHarness, steps: readonly Step[]): Promise<unkn
         // Longer than the shortest window, by either clock.
         await on.pass(2);
         const abandonMs = size === 1 ? 1 : size === 2 ? 0 : 3_600_000;
-        return stream.renewAll([{ job, epoch }], leaseMs, abandonMs);
+        const [renewal] = await stream.renewAll([{ job, epoch }], leaseMs, abandonMs);
+        if (belief !== undefined) belief.leaseUntilMs = renewal?.leaseUntilMs ?? 0;
+        return [renewal?.status, renewal?.cancel, (renewal?.leaseUntilMs ?? 0) > 0];
       }
       case "restore": {
-        const tokens = belief?.tokens ?? [];
+        const { tokens, leaseUntilMs } = belief ?? { tokens: [], leaseUntilMs: 0 };
         if (epoch === 0) return "nothing";
-        return stream.restore({ job, epoch, ...runner, startedAt: 7, tokens }, leaseMs);
+        return stream.restore(
+          { job, epoch, ...runner, startedAt: 7, leaseUntilMs, tokens },
+          leaseMs,
+        );
       }
       case "seal":
         return stream.seal(job, epoch, endAt(last, 0));

@@ -401,6 +401,18 @@ describe("a request that comes again", () => {
     ]);
   });
 
+  test("is answered from the log when the stream has another ending than the record", async () => {
+    const { frame, turnId } = await converse("Hello", "Hi there, you.");
+    await stage.deps.redis.del(turnKey(turnId), turnTokensKey(turnId));
+    await writeStream(stage.deps, turnId, "Hi there, not you.");
+    await stage.deps.redis.hset(turnKey(turnId), "epoch", 9);
+    expect(await say(frame)).toMatchObject([
+      { type: "accepted", turnId },
+      { type: "tokens", turnId, from: 1, to: 3, text: "Hi there, you.", epoch: 0 },
+      { type: "done", turnId, lastSeq: 3 },
+    ]);
+  });
+
   test("finishes what the first attempt left half done", async () => {
     const frame = newFrame();
     const turnId = turnIdFor("acme", frame.requestId);

@@ -49,6 +49,10 @@ interface MemoryStreamsDeps {
   ignoreEpochs?: boolean;
 }
 
+type Renewal = Awaited<ReturnType<TokenStream["renewAll"]>>[number];
+
+const stale: Renewal = { status: "stale", cancel: undefined, leaseUntilMs: 0 };
+
 export class MemoryStreams {
   readonly #now: () => number;
   readonly #publish: (message: TurnMessage) => void;
@@ -122,7 +126,8 @@ export class MemoryStreams {
     turn.unwatchedAt = undefined;
     turn.job = job;
     this.#noteLease(job, leaseMs);
-    return { status: "claimed", barrenClaims: turn.barrenClaims, ...stateOf(turn, now) };
+    const { barrenClaims, leaseUntilMs } = turn;
+    return { status: "claimed", barrenClaims, leaseUntilMs, ...stateOf(turn, now) };
   }
 
   append(
@@ -135,6 +140,7 @@ export class MemoryStreams {
     if (!this.#ignoreEpochs && turn.epoch > epoch) return "stale";
     if (turn.epoch < epoch) return "behind";
     if (turn.end !== undefined) return "sealed";
+    if (turn.leaseUntilMs <= this.#now()) return "stale";
     const last = turn.tokens.length;
     if (from > last + 1) return "behind";
     if (from + tokens.length - 1 <= last) return "duplicate";
@@ -155,6 +161,7 @@ export class MemoryStreams {
       return "stale";
     }
     if (known.end !== undefined) return "sealed";
+    if (record.leaseUntilMs <= now) return "stale";
     const turn = this.#write(job.turnId);
     Object.assign(turn, { epoch, leaderId, groupId, job, leaseUntilMs: now + leaseMs });
     turn.startedAt ??= startedAt;
@@ -163,17 +170,14 @@ export class MemoryStreams {
     return "ok";
   }
 
-  renew(
-    job: Job,
-    epoch: number,
-    leaseMs: number,
-    abandonMs: number,
-  ): { status: "ok" | "stale" | "behind"; cancel: CancelReason | undefined } {
+  renew(job: Job, epoch: number, leaseMs: number, abandonMs: number): Renewal {
     this.#noteLease(job, leaseMs);
     const turn = this.#turns.get(job.turnId) ?? notClaimed;
-    if (turn.epoch > epoch) return { status: "stale", cancel: undefined };
-    if (turn.epoch < epoch) return { status: "behind", cancel: undefined };
+    if (turn.epoch > epoch) return stale;
+    if (turn.epoch < epoch) return { ...stale, status: "behind" };
     const now = this.#now();
+    if (turn.end !== undefined) return { status: "ok", cancel: turn.cancel, leaseUntilMs: 0 };
+    if (turn.leaseUntilMs <= now) return stale;
     turn.leaseUntilMs = now + leaseMs;
     if (this.#isWatched(job.turnId)) {
       turn.unwatchedAt = undefined;
@@ -182,7 +186,8 @@ export class MemoryStreams {
     } else if (abandonMs > 0 && now - turn.unwatchedAt >= abandonMs) {
       turn.cancel ??= "abandoned";
     }
-    return { status: "ok", cancel: turn.cancel };
+    const { cancel, leaseUntilMs } = turn;
+    return { status: "ok", cancel, leaseUntilMs };
   }
 
   seal(job: Job, epoch: number, end: StreamEnd): "ok" | "stale" | "behind" | "sealed" {
@@ -191,6 +196,7 @@ export class MemoryStreams {
     if (turn.epoch > epoch) return "stale";
     if (turn.epoch < epoch) return "behind";
     if (turn.end !== undefined) return "sealed";
+    if (turn.leaseUntilMs <= this.#now()) return "stale";
     if (turn.tokens.length < end.lastSeq) return "behind";
     if (turn.tokens.length > end.lastSeq) return "stale";
     turn.end = end;

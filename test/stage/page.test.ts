@@ -127,7 +127,7 @@ describe.skipIf(browserPath === undefined)("the page", () => {
     await page.emulateMedia({ colorScheme: "light" });
     await page.getByRole("button", { name: "Use dark colours" }).click();
     await page.reload();
-    expect(await page.locator("html").getAttribute("data-theme")).toBe("dark");
+    await page.locator('html[data-theme="dark"]').waitFor();
   });
 
   test("has thrown no error", () => {
