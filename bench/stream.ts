@@ -68,7 +68,8 @@ try {
     for (const [i, { path, load }] of measurements.entries()) {
       if (path === "socket.io" && peerDir === undefined) continue;
       console.error(`round ${round + 1} of ${rounds}: ${load.turns} turns, ${names[path]}`);
-      results[i]?.push(await runLoad(path, load, { redisUrl: redis.url, folder, peerDir }));
+      const result = await runOnce(path, load, peerDir);
+      if (result !== undefined) results[i]?.push(result);
       await sleep(500);
     }
   }
@@ -77,6 +78,23 @@ try {
 } finally {
   await redis.stop();
   await rm(folder, { recursive: true, force: true });
+}
+
+/** @returns undefined where the peer did not live through it. */
+async function runOnce(
+  path: Path,
+  load: Load,
+  peerDir: string | undefined,
+): Promise<Result | undefined> {
+  try {
+    const result = await runLoad(path, load, { redisUrl: redis.url, folder, peerDir });
+    console.error(JSON.stringify(result));
+    return result;
+  } catch (error) {
+    if (path !== "socket.io") throw error;
+    console.error(`${names[path]} gave out: ${error}`);
+    return undefined;
+  }
 }
 
 function middle(values: readonly number[]): number {
@@ -94,7 +112,7 @@ function print(results: readonly Result[][], takeoverMs: readonly number[]): voi
       middle(own.map(pick)).toFixed(digits);
     return [
       `${load.turns} × ${load.tokensPerSecond}/s, ${load.connections} open`,
-      names[path],
+      own.length === rounds ? names[path] : `${names[path]} (${own.length} of ${rounds} rounds)`,
       `${of((r) => r.firstMs.p50)} / ${of((r) => r.firstMs.p99)}`,
       `${of((r) => r.tokenMs.p50)} / ${of((r) => r.tokenMs.p99)}`,
       of((r) => r.deliveredPerSecond, 0),

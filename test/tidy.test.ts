@@ -23,12 +23,20 @@ const folders = readdirSync(root, { withFileTypes: true })
 /** What each area may import of the repository, beside itself. The longest matching prefix rules. */
 const importRule: Record<string, string[]> = {
   events: [],
-  functions: ["events"],
+  cluster: ["events"],
+  functions: ["events", "cluster"],
   dataplane: ["events"],
   "dataplane/engine": [],
   client: ["events/socket-protocol.ts"],
   web: ["client", "events/frames.ts", "events/socket-protocol.ts"],
-  cli: ["client", "events", "local/model-store", "dataplane/engine/checkpoint"],
+  cli: [
+    "client",
+    "events",
+    "cluster",
+    "axon.config.ts",
+    "local/model-store",
+    "dataplane/engine/checkpoint",
+  ],
 };
 /** Composition roots and measurements may import anything, and nothing imports them. */
 const roots = ["local", "bench", "test", "cli"];

@@ -41,6 +41,8 @@ export interface Part {
 export async function startPart(script: string, order: object): Promise<Part> {
   const child = fork(new URL(script, import.meta.url), {
     stdio: ["ignore", "inherit", "inherit", "ipc"],
+    // What cannot be delivered is to show as late, for as long as memory allows.
+    execArgv: ["--max-old-space-size=6144"],
     // The local gateway takes any credentials.
     env: { AWS_REGION: "local", ...localCredentials, ...process.env },
   });
