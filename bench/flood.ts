@@ -37,10 +37,15 @@ const slots = 16;
 const flooding = 100;
 const tenantInFlight = 8;
 const msPerToken = 20;
-const floodTokens = 100;
+const floodTokens = { least: 50, most: 150 };
 const keys = { flooder: "key-of-the-flooder", other: "key-of-the-other" };
 
-const flood = { prompt: "Tell me a long story.", sampling: { maxTokens: floodTokens, stop: [] } };
+/** Of any length, as real ones: turns that began together do not end together. */
+function floodRequest() {
+  const { least, most } = floodTokens;
+  const maxTokens = Math.round(least + Math.random() * (most - least));
+  return { prompt: "Tell me a long story.", sampling: { maxTokens, temperature: 1.5 } };
+}
 const question = { prompt: "What is a rank?", sampling: { maxTokens: 8 } };
 
 const dataDir = await mkdtemp(join(tmpdir(), "axon-bench-"));
@@ -108,7 +113,7 @@ async function startFlood(): Promise<{ stop(): Promise<number> }> {
   let ended = 0;
   const keepAsking = async () => {
     while (!stopping.signal.aborted) {
-      for await (const update of client.chat({ ...flood, signal: stopping.signal })) {
+      for await (const update of client.chat({ ...floodRequest(), signal: stopping.signal })) {
         if (update.type === "accepted") accepted++;
         if (update.type === "done" && update.finishReason !== "cancelled") ended++;
       }
@@ -131,7 +136,7 @@ function print(alone: readonly number[], flooded: readonly number[], floodEnded:
   const [cpu] = cpus();
   console.log(
     `${cpus().length} × ${cpu?.model}, Node ${process.version}; ${slots} slots, a turn at ` +
-      `${1_000 / msPerToken} tokens/s; the flooder has ${flooding} turns of ${floodTokens} tokens open, ` +
+      `${1_000 / msPerToken} tokens/s; the flooder has ${flooding} turns of ${floodTokens.least} to ${floodTokens.most} tokens open, ` +
       `${tenantInFlight} at most in flight, and ended ${floodEnded} of them meanwhile\n`,
   );
   const row = (name: string, times: readonly number[]) => [

@@ -12,7 +12,7 @@ import { admit, type QueuePlace, refuseOverload } from "./lib/admission.ts";
 import { contextAfter } from "./lib/context.ts";
 import type { Deps } from "./lib/deps.ts";
 import { execute } from "./lib/execute.ts";
-import { sendJob, sendReleased, turnsBefore, wasSent } from "./lib/jobs.ts";
+import { exchangesBefore, sendJob, sendReleased, wasSent } from "./lib/jobs.ts";
 import type { Model } from "./lib/models.ts";
 import { takeFromRate } from "./lib/rate-limit.ts";
 import { framesFromLog, streamPresence, tellsTheRecord } from "./lib/replay.ts";
@@ -116,11 +116,9 @@ async function addTurn(
     const context = await contextAfter(deps, conversationId, earlier);
     exchanges = context.exchanges;
     const { latest } = context;
-    const isRunning =
-      latest?.status === "running" ||
-      (latest?.status === "absent" &&
-        at < addedAt(current.events, latest.turnId) + requestWindowMs);
-    return { ...facts, runningTurnId: isRunning ? latest.turnId : undefined };
+    const isAboutToRun =
+      latest?.status === "absent" && at < addedAt(current.events, latest.turnId) + requestWindowMs;
+    return { ...facts, runningTurnId: isAboutToRun ? latest.turnId : context.runningTurnId };
   }
 
   // An id that was made from this turn's is new, unless an earlier attempt has got this far.
@@ -184,10 +182,7 @@ async function acceptAgain(
     await request.answer(accepted(frame, turn));
     return;
   }
-  await sendOrHold(deps, request, turn, async () => {
-    const earlier = await turnsBefore(deps, turn.conversationId, turn.turnId);
-    return (await contextAfter(deps, turn.conversationId, earlier)).exchanges;
-  });
+  await sendOrHold(deps, request, turn, () => exchangesBefore(deps, turn));
 }
 
 /** One name for two requests is a mistake of the client, which must not pass for an answer. */
@@ -209,7 +204,7 @@ async function sendOrHold(
   context: () => Promise<readonly ChatMessage[][]>,
 ): Promise<void> {
   const { queue, released } = await admit(deps, turn);
-  if (queue === undefined) await trySendJob(deps, request, turn, await context());
+  if (queue === undefined) await trySendJob(deps, request, turn, context);
   await request.answer(accepted(request.frame, turn, queue));
   await sendReleased(deps, released, request.log);
 }
@@ -219,10 +214,10 @@ async function trySendJob(
   deps: Deps,
   { log }: ChatRequest,
   turn: RequestedTurn,
-  exchanges: readonly ChatMessage[][],
+  context: () => Promise<readonly ChatMessage[][]>,
 ): Promise<void> {
   try {
-    await sendJob(deps, turn, exchanges);
+    await sendJob(deps, turn, await context());
   } catch (error) {
     log.warn("the job is left to the outbox", { error });
   }

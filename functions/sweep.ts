@@ -25,7 +25,16 @@ const pageSize = 200;
 export function sweep(deps: Deps): (tick: SweepTick, context: Context) => Promise<SweepResult> {
   return stack<SweepTick, SweepResult>(deps, { keysOf: () => ({}) }, async (tick, { log }) => {
     const { ignoreMarkers: ignoreMarker } = tickSchema.parse(tick);
-    const result = { open: 0, sent: 0, marked: 0, waiting: 0, held: 0, ended: 0, failed: 0 };
+    const result = {
+      open: 0,
+      sent: 0,
+      marked: 0,
+      waiting: 0,
+      early: 0,
+      held: 0,
+      ended: 0,
+      failed: 0,
+    };
     for await (const turn of openTurns(deps)) {
       result.open++;
       try {

@@ -18,6 +18,11 @@ export interface ConversationContext {
   exchanges: ChatMessage[][];
   /** How the latest turn stands, when there is one. */
   latest: { turnId: string; status: PastTurn["status"] } | undefined;
+  /**
+   * A turn that has not ended, as far as can be told: what it will have said is missing. It may have ended
+   * for the user, where Redis has lost the end and the report is still on its way.
+   */
+  runningTurnId: string | undefined;
 }
 
 /** UTF-8 bytes of JSON that prompt and context may have in a job, of the 256 KB that SQS takes. */
@@ -39,13 +44,14 @@ export async function contextAfter(
 ): Promise<ConversationContext> {
   const newestFirst = turnIds.slice(-mostTurns).reverse();
   const [latestId] = newestFirst;
-  if (latestId === undefined) return { exchanges: [], latest: undefined };
+  if (latestId === undefined) return { exchanges: [], latest: undefined, runningTurnId: undefined };
 
   const cached = await cachedTurns(deps, conversationId);
   const known = new Map(cached);
   const used: Known = new Map();
   let askedDatabase = false;
   let latest: ConversationContext["latest"];
+  let runningTurnId: string | undefined;
   const exchanges: ChatMessage[][] = [];
   let bytes = 0;
   for (const turnId of newestFirst) {
@@ -59,6 +65,7 @@ export async function contextAfter(
     const turn: PastTurn =
       said === undefined ? await pastTurn(deps, turnId) : { status: "ended", messages: said };
     latest ??= { turnId, status: turn.status };
+    if (turn.status === "running") runningTurnId ??= turnId;
     if (turn.status !== "ended") continue;
     used.set(turnId, turn.messages);
     bytes += jsonBytes(turn.messages);
@@ -69,7 +76,7 @@ export async function contextAfter(
   if ([...used.keys()].some((turnId) => !cached.has(turnId))) {
     await cache(deps, conversationId, used);
   }
-  return { exchanges, latest };
+  return { exchanges, latest, runningTurnId };
 }
 
 async function cachedTurns({ redis }: Deps, conversationId: string): Promise<Known> {

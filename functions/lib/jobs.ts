@@ -80,6 +80,8 @@ export type JobOutcome =
   | "waiting"
   /** A leader runs the turn. */
   | "held"
+  /** A turn before it has ended for its reader, and not yet in the record: the next sweep sends the job. */
+  | "early"
   /** The turn needs no job any more. */
   | "ended";
 
@@ -110,8 +112,14 @@ export async function sendMissingJob(
   await sendReleased(deps, released, log);
   if (found !== undefined) return found;
   if (queue !== undefined) return "waiting";
-  await sendWithContext(deps, state);
-  return "sent";
+  try {
+    await sendWithContext(deps, state);
+    return "sent";
+  } catch (error) {
+    if (!(error instanceof ContextIncomplete)) throw error;
+    log.warn("a job waits for the turn before it", { error });
+    return "early";
+  }
 }
 
 async function underWay(deps: Deps, turnId: string): Promise<"marked" | "held" | undefined> {
@@ -149,17 +157,28 @@ export async function sendReleased(
 }
 
 async function sendWithContext(deps: Deps, turn: RequestedTurn): Promise<void> {
+  await sendJob(deps, turn, await exchangesBefore(deps, turn));
+}
+
+/** What was said before a turn is not all known yet: another time its job can be sent. */
+export class ContextIncomplete extends Error {
+  override readonly name = "ContextIncomplete";
+}
+
+/**
+ * What was said before a turn that is in the log. When it was asked for, the turns before it had ended; a
+ * job without one of them would be answered with other words.
+ * @throws ContextIncomplete where Redis has lost such an end, and its report has yet to come.
+ */
+export async function exchangesBefore(deps: Deps, turn: RequestedTurn): Promise<ChatMessage[][]> {
   const earlier = await turnsBefore(deps, turn.conversationId, turn.turnId);
-  const { exchanges } = await contextAfter(deps, turn.conversationId, earlier);
-  await sendJob(deps, turn, exchanges);
+  const { exchanges, runningTurnId } = await contextAfter(deps, turn.conversationId, earlier);
+  if (runningTurnId === undefined) return exchanges;
+  throw new ContextIncomplete(`The end of ${runningTurnId}, before ${turn.turnId}, is not known.`);
 }
 
 /** The turns that a turn's context is made of. */
-export async function turnsBefore(
-  deps: Deps,
-  conversationId: string,
-  turnId: string,
-): Promise<string[]> {
+async function turnsBefore(deps: Deps, conversationId: string, turnId: string): Promise<string[]> {
   const { state } = await load(deps.log, conversations, conversationId);
   const turnIds = state.status === "open" ? state.turnIds : [];
   const index = turnIds.indexOf(turnId);

@@ -19,6 +19,7 @@ import {
   socketEvent,
   startStage,
   tableEvent,
+  writeStream,
 } from "./stage.ts";
 
 let redisUrl: string;
@@ -73,6 +74,20 @@ describe("dispatch", () => {
     await doDispatch();
     expect(await stage.takeJobs()).toEqual([third.job]);
     expect(third.job.messages).toHaveLength(6);
+  });
+
+  test("does not send a job without the answer before it, where Redis has lost that", async () => {
+    const first = await ask("One?");
+    await writeStream(stage.deps, first.turnId, "It is done.");
+    const second = await ask("Two?", first.job.conversationId);
+    expect(second.job.messages).toHaveLength(4);
+    await stage.deps.redis.flushall();
+    expect(await doDispatch()).toEqual(none);
+    expect(await stage.takeJobs()).toMatchObject([{ turnId: first.turnId }]);
+    await end(first.turnId);
+    await unmark(second.turnId);
+    expect(await doDispatch()).toEqual(none);
+    expect(await stage.takeJobs()).toEqual([second.job]);
   });
 
   test("leaves out a turn that overtook the one it sends", async () => {
@@ -130,7 +145,16 @@ describe("sweep", () => {
     await project(stage.deps)(tableEvent(await stage.commits()), context);
     return sweep(deps)(tick, context);
   };
-  const nothing = { open: 0, sent: 0, marked: 0, waiting: 0, held: 0, ended: 0, failed: 0 };
+  const nothing = {
+    open: 0,
+    sent: 0,
+    marked: 0,
+    waiting: 0,
+    early: 0,
+    held: 0,
+    ended: 0,
+    failed: 0,
+  };
 
   test("sends the open turns that nobody has, and counts the others", async () => {
     const [marked, held, expired, lost, ended] = [
