@@ -16,6 +16,7 @@ const help = `axon: chat with a model that no single process holds.
                            lend this machine to a group that another one leads
   axon models pull | list | rm
                            get models for \`npm start -- --model\`, and see which there are
+  axon plan                whether the models of axon.config.ts fit, how fast they can be, what it costs
   axon jobs dlq            messages that could not be worked off; --redrive tries them again
 
 Options
@@ -32,6 +33,7 @@ Options
   --json                   chat: updates, log: events, as one JSON object a line
   --name NAME, --yes       models: axon models --help explains them
   --queue NAME, --redrive  jobs: axon jobs --help explains them
+  --config FILE            plan: axon plan --help explains it
   -h, --help               this text
 
 The key is taken from AXON_KEY; a local stage gives out its own.
@@ -56,6 +58,7 @@ const options = {
   yes: { type: "boolean", short: "y", default: false },
   queue: { type: "string" },
   redrive: { type: "boolean", default: false },
+  config: { type: "string" },
   json: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
 } as const;
@@ -99,6 +102,17 @@ async function jobsCommand(
   return 0;
 }
 
+/** Loaded only when it is asked for: nothing else needs the tables. */
+async function planCommand(
+  words: readonly string[],
+  { help, config, json }: { help: boolean; config?: string; json: boolean },
+): Promise<number> {
+  const { plan, planHelp } = await import("./plan.ts");
+  if (!help) return plan({ words, config, json });
+  process.stdout.write(planHelp);
+  return 0;
+}
+
 async function main(): Promise<number> {
   const { values, positionals } = parse();
   const [command, ...words] = positionals;
@@ -108,6 +122,7 @@ async function main(): Promise<number> {
   }
   if (command === "models") return modelsCommand(words, values);
   if (command === "jobs") return jobsCommand(words, values);
+  if (command === "plan") return planCommand(words, values);
   if (values.help || command === undefined) {
     process.stdout.write(help);
     return values.help ? 0 : 2;

@@ -4,6 +4,7 @@ import { Checkpoint } from "../dataplane/engine/checkpoint/checkpoint.ts";
 import type { Manifest } from "../local/model-store/manifest.ts";
 import { bytesText, countText } from "../local/model-store/quantities.ts";
 import { bundledModel, listStore } from "../local/model-store/store-folder.ts";
+import { textTable } from "./text-table.ts";
 
 /** A line of `axon models list`, and with --json an object. */
 interface ListedModel {
@@ -49,16 +50,8 @@ export function modelTable(models: readonly ListedModel[]): string {
       model.pulledAt?.slice(0, 16).replace("T", " ") ?? "-",
     ]);
   const header = ["name", "size", "parameters", "context", "source", "pulled (UTC)"];
-  const all = [header, ...rows];
-  const widths = header.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
   const isNumber = [false, true, true, true, false, false];
-  const lines = all.map((row) => {
-    const cells = row.map((cell, column) => {
-      const width = widths[column] ?? 0;
-      return isNumber[column] ? cell.padStart(width) : cell.padEnd(width);
-    });
-    return cells.join("  ").trimEnd();
-  });
+  const lines = textTable(header, rows, isNumber);
   return `${[...lines, ...models.flatMap(remark)].join("\n")}\n`;
 }
 

@@ -20,6 +20,8 @@ const modelShapeSchema = z.strictObject({
   keyValueHeads: z.int().min(1),
   headSize: z.int().min(1),
   vocabularySize: z.int().min(1),
+  /** The output head is the input embedding; false when it is left out. */
+  tiedEmbeddings: z.boolean().optional(),
   /** How the weights are stored and multiplied. */
   dtype: z.enum(["float32", "bfloat16", "float16", "fp8", "int8", "int4"]),
 });
@@ -78,7 +80,7 @@ const modelSchema = z.strictObject({
   /** The first takes new turns; the others end what has begun with them. */
   revisions: z.array(revisionSchema).min(1),
 });
-export type DeployedModel = z.infer<typeof modelSchema>;
+type DeployedModel = z.infer<typeof modelSchema>;
 
 /** Where the GPUs come from: the market, a reservation of the account, or a capacity block. */
 const capacitySchema = z.discriminatedUnion("kind", [

@@ -161,7 +161,7 @@ async function sendWithContext(deps: Deps, turn: RequestedTurn): Promise<void> {
 }
 
 /** What was said before a turn is not all known yet: another time its job can be sent. */
-export class ContextIncomplete extends Error {
+class ContextIncomplete extends Error {
   override readonly name = "ContextIncomplete";
 }
 
