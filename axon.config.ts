@@ -24,7 +24,11 @@ export default defineDeployment({
             ...{ attentionHeads: 64, keyValueHeads: 8, headSize: 128, vocabularySize: 128_256 },
             dtype: "bfloat16",
           },
-          engine: { kind: "vllm", image: "vllm/vllm-openai:v0.18.0" },
+          // AWS's build of vLLM, with the plugin that lets NCCL use EFA; vllm/vllm-openai has none.
+          engine: {
+            kind: "vllm",
+            image: "public.ecr.aws/deep-learning-containers/vllm:server-cuda-v1",
+          },
           instanceType: "p4d.24xlarge",
           nodes: 2,
           tensorParallel: 8,

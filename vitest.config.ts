@@ -2,6 +2,8 @@ import { defineConfig } from "vitest/config";
 
 /** Tests that start the whole stage: several processes each, so they run one after the other. */
 const stageTests = ["test/stage/**/*.test.ts", "test/**/*.stage.test.ts"];
+/** Tests that evaluate sst.config.ts: they need SST's platform, and nothing that runs. */
+const stackTests = "test/stacks/**/*.test.ts";
 
 export default defineConfig({
   test: {
@@ -14,7 +16,7 @@ export default defineConfig({
         test: {
           name: "parts",
           include: ["test/**/*.test.ts"],
-          exclude: stageTests,
+          exclude: [...stageTests, stackTests],
           globalSetup: "test/support/global-setup.ts",
           sequence: { groupOrder: 0 },
           maxWorkers: 2,
@@ -23,10 +25,20 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: "stacks",
+          include: [stackTests],
+          globalSetup: "test/stacks/harness/global-setup.ts",
+          sequence: { groupOrder: 1 },
+          maxWorkers: 1,
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: "stage",
           include: stageTests,
           testTimeout: 120_000,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
           maxWorkers: 1,
         },
       },

@@ -89,6 +89,8 @@ const capacitySchema = z.discriminatedUnion("kind", [
     kind: z.literal("reservation"),
     id: z.string().regex(/^cr-[0-9a-f]+$/, "cr-…"),
     zone: z.string().min(1),
+    /** The cluster placement group that the reservation was made in: it serves no nodes outside of it. */
+    placementGroup: z.string().min(1).optional(),
   }),
   z.strictObject({
     kind: z.literal("block"),
@@ -125,6 +127,15 @@ const deploymentSchema = z
     tokens: z
       .strictObject({ jwksUrl: z.url(), issuer: z.string().min(1), audience: z.string().min(1) })
       .optional(),
+    /** Who may administer the cluster; a credential of IAM is always needed. */
+    kubernetesApi: z
+      .strictObject({
+        /** Addresses that its API is reached from: where you deploy and operate. */
+        from: z.array(z.cidrv4()).min(1).default(["0.0.0.0/0"]),
+        /** ARNs of IAM roles, beside whoever deploys first: your operators, your pipeline. */
+        administrators: z.array(z.string().regex(/^arn:[^:]+:iam::\d{12}:role\/.+$/)).default([]),
+      })
+      .prefault({}),
     /** Who is told of alarms. */
     alarmEmail: z.email().optional(),
   })

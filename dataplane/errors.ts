@@ -15,7 +15,8 @@ const throttlingNames = new Set([
   "RequestThrottled",
 ]);
 
-const networkCodes = new Set([
+/** Codes of the system that tell of a passing fault of the network. */
+export const networkCodes = new Set([
   "ECONNREFUSED",
   "ECONNRESET",
   "EPIPE",
@@ -27,7 +28,11 @@ const networkCodes = new Set([
 ]);
 const passingNames = new Set(["TimeoutError", "NetworkingError", "MaxRetriesPerRequestError"]);
 /** What Redis answers while it starts, fails over or moves slots. */
-const passingReplies = /^(LOADING|READONLY|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|UNBLOCKED)/;
+const passingReplies =
+  /^(LOADING|READONLY|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|UNBLOCKED)/;
+/** What ioredis says of a connection, or of all those of a cluster. */
+const broken =
+  /^(Connection is closed|None of startup nodes|Failed to refresh slots cache|Cluster is ended|Too many Cluster redirections)/;
 
 /** Classifies an error of the AWS SDK, of ioredis, or of a socket. */
 export function classify(error: unknown): Failure {
@@ -43,5 +48,5 @@ export function classify(error: unknown): Failure {
   if (status !== undefined && status >= 500) return "retryable";
   if (networkCodes.has(code ?? "") || passingNames.has(name)) return "retryable";
   if (name === "ReplyError" && passingReplies.test(message)) return "retryable";
-  return message === "Connection is closed." ? "retryable" : "fatal";
+  return broken.test(message) ? "retryable" : "fatal";
 }

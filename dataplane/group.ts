@@ -1,4 +1,5 @@
-import type { Redis } from "ioredis";
+import { RedisBatch } from "../events/redis-batch.ts";
+import type { RedisClient } from "../events/redis-client.ts";
 import { groupKey, groupsKey } from "../events/redis-keys.ts";
 
 /** A group that has not been heard of for this long is gone. */
@@ -13,7 +14,7 @@ const indexTtlSeconds = 60;
  * @returns a function that takes the group out of sight.
  */
 export function announceGroup(
-  redis: Redis,
+  redis: RedisClient,
   groupId: string,
   describe: () => { revision: string } & Record<string, string | number>,
 ): () => Promise<void> {
@@ -21,14 +22,15 @@ export function announceGroup(
   const index = groupsKey(describe().revision);
   const beat = async () => {
     const now = Date.now();
-    await redis
-      .pipeline()
-      .hset(key, describe())
-      .pexpire(key, groupTtlMs)
-      .zadd(index, now, groupId)
-      // By clocks that differ somewhat; whether a group lives is told by its hash alone.
-      .zremrangebyscore(index, "-inf", now - indexTtlSeconds * 1_000)
-      .expire(index, indexTtlSeconds)
+    await new RedisBatch(redis)
+      .add(key, (group) => group.hset(key, describe()).pexpire(key, groupTtlMs))
+      .add(index, (groups) =>
+        groups
+          .zadd(index, now, groupId)
+          // By clocks that differ somewhat; whether a group lives is told by its hash alone.
+          .zremrangebyscore(index, "-inf", now - indexTtlSeconds * 1_000)
+          .expire(index, indexTtlSeconds),
+      )
       .exec();
   };
   // A missed beat is made up by the next one; leases and epochs decide what matters.
@@ -36,6 +38,9 @@ export function announceGroup(
   void beat().catch(() => {});
   return async () => {
     clearInterval(timer);
-    await redis.pipeline().del(key).zrem(index, groupId).exec();
+    await new RedisBatch(redis)
+      .add(key, (group) => group.del(key))
+      .add(index, (groups) => groups.zrem(index, groupId))
+      .exec();
   };
 }

@@ -25,11 +25,14 @@ interface HeldTurn {
   ended: Promise<void>;
 }
 
+/** How often a leader with free slots looks again whether its engine has room. */
+const roomLookMs = 250;
+
 /** A duplicate of a job that another leader runs is dropped before it would count as undeliverable. */
 const mostReceivesOfDuplicate = 4;
 
 /**
- * The leader of a group: takes as many jobs as the engine has free slots, runs their turns, and keeps
+ * The leader of a group: takes as many jobs as the engine has room for, runs their turns, and keeps
  * what it holds alive, the leases in Redis every second and the deliveries in SQS every two. With a slot
  * free it also looks for turns of its revision whose leader is gone, and takes them over.
  *
@@ -93,11 +96,9 @@ export class Leader {
   async #consume(): Promise<void> {
     const { signal } = this.#polling;
     while (!signal.aborted) {
-      const free = this.#slots - this.#held.size;
+      const free = this.#free();
       if (free <= 0) {
-        await new Promise<void>((resolve) => {
-          this.#slotFreed = resolve;
-        });
+        await this.#room();
         continue;
       }
       const deliveries = await retry(() => this.#deps.queue.receive(free, signal), {
@@ -120,8 +121,23 @@ export class Leader {
     else this.#start(job, [receipt], receiveCount);
   }
 
+  /** Turns that can begin: a slot is free, and the engine has room, which others may use too. */
+  #free(): number {
+    return Math.min(this.#slots - this.#held.size, this.#deps.engine.health().room);
+  }
+
+  /** Resolves when a turn has ended, or others may have left the engine. */
+  async #room(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.#slotFreed = resolve;
+      if (this.#held.size < this.#slots) timer = setTimeout(resolve, roomLookMs);
+    });
+    clearTimeout(timer);
+  }
+
   async #takeOver(): Promise<void> {
-    const free = this.#slots - this.#held.size;
+    const free = this.#free();
     if (free <= 0 || this.#polling.signal.aborted) return;
     // What is held here may be among them, where a renewal was late.
     const orphans = await this.#deps.stream.orphans(this.#deps.revision, this.#slots);

@@ -4,22 +4,33 @@ import type { ChatTokenizer } from "./tokenizer.ts";
 /** The share of the context that is kept free for the answer, if the answer may be that long. */
 const answerShare = 1 / 4;
 
+/** A conversation as the engine reads it. */
+export interface Prompt {
+  tokens: readonly number[];
+  /** The same as text, where the engine reads text. */
+  text?: string;
+}
+
 /**
- * The token ids of a conversation that leave room for an answer: the oldest messages are left out
+ * The prompt of a conversation that leaves room for an answer: the oldest messages are left out
  * until it fits. The system message and the last one always stay.
  * @returns undefined when even those two are too long for the model.
  */
-export function fitPrompt(
+export async function fitPrompt(
   tokenizer: ChatTokenizer,
   messages: readonly ChatMessage[],
   { contextLength, maxTokens }: { contextLength: number; maxTokens: number },
-): number[] | undefined {
+): Promise<Prompt | undefined> {
   const room = contextLength - Math.min(maxTokens, Math.floor(contextLength * answerShare));
   const system = messages.filter((message) => message.role === "system");
   let rest = messages.filter((message) => message.role !== "system");
   while (rest.length > 0) {
-    const tokens = tokenizer.encodeChat([...system, ...rest]);
-    if (tokens.length <= room) return tokens;
+    const kept = [...system, ...rest];
+    const tokens = await tokenizer.encodeChat(kept);
+    if (tokens.length <= room) {
+      const text = tokenizer.renderChat?.(kept);
+      return { tokens, ...(text !== undefined && { text }) };
+    }
     const oldest = rest.slice(1);
     // An answer whose question is gone would only confuse: a conversation starts with its user.
     rest = oldest[0]?.role === "assistant" ? oldest.slice(1) : oldest;

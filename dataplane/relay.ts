@@ -1,8 +1,10 @@
 import type { Logger } from "@aws-lambda-powertools/logger";
-import { Redis } from "ioredis";
 import { processId } from "../events/ids.ts";
+import { type RedisClient, redisClient } from "../events/redis-client.ts";
 import { type RelayConfig, relayConfig } from "./config.ts";
+import { serveProbes } from "./probes.ts";
 import { runProcess } from "./process.ts";
+import { RedisPulse } from "./redis-pulse.ts";
 import { callBudget } from "./relay/call-budget.ts";
 import { apiGatewayConnections, type Connections, connectionsOf } from "./relay/connections.ts";
 import { FrontDoor } from "./relay/front-door.ts";
@@ -13,13 +15,15 @@ const help = `
 node dataplane/relay.ts: carries token streams from Redis to WebSocket connections.
 
 It is configured by the environment:
-  REDIS_URL                   where the token streams are
+  REDIS_URL                   where the token streams are; redis+cluster:// (rediss+cluster:// with TLS)
+                              where it is a cluster
   AXON_CONNECTIONS_ENDPOINT   the callback API of the WebSocket gateway
   AXON_CALLBACKS_PER_SECOND   calls a second of all relays together, at most (default 8000)
   RELAY_LISTEN                HOST:PORT: terminates WebSockets itself, too; GET /health answers there
   AXON_FUNCTIONS              with RELAY_LISTEN: JSON, the functions behind the routes $connect, $disconnect,
                               $default, chat, cancel and resume, by name or ARN
   AXON_DRAIN_MS               time for connections to move after SIGTERM (default 10000)
+  AXON_PROBES                 HOST:PORT that answers GET /live and GET /ready
   LOG_LEVEL                   DEBUG, INFO, WARN or ERROR
 and by what the AWS SDK reads: AWS_REGION, credentials, AWS_ENDPOINT_URL_LAMBDA.
 `;
@@ -41,7 +45,7 @@ async function start(logger: Logger) {
   const config = relayConfig(process.env);
   const relayId = processId("relay");
   logger.appendKeys({ relayId });
-  const redis = new Redis(config.REDIS_URL, { maxRetriesPerRequest: null });
+  const redis = redisClient(config.REDIS_URL, { maxRetriesPerRequest: null });
   redis.on("error", (error) => logger.warn("Redis is away", { error }));
   const budget = callBudget(config.AXON_CALLBACKS_PER_SECOND);
   const { AXON_CONNECTIONS_ENDPOINT: endpoint, AWS_REGION: region } = config;
@@ -53,12 +57,35 @@ async function start(logger: Logger) {
     onRelays: (living) => budget.setRate(config.AXON_CALLBACKS_PER_SECOND / living),
   });
   door?.open((connectionId) => relay.forget(connectionId));
+  const probes = config.AXON_PROBES && (await answerProbes(config.AXON_PROBES, redis));
   return {
-    ready: { role: "relay", relayId, shards: relay.shards(), url: door?.url },
+    ready: { role: "relay", relayId, shards: relay.shards(), url: door?.url, probes: probes?.url },
     async drain() {
+      probes?.drains();
       await door?.drain(config.AXON_DRAIN_MS);
       await relay.stop();
+      probes?.close();
       redis.disconnect();
+    },
+  };
+}
+
+/** Ready while Redis answers and nobody is asked to leave. A restart would help in no case seen here. */
+async function answerProbes(address: { host: string; port: number }, redis: RedisClient) {
+  const pulse = new RedisPulse(redis);
+  let isDraining = false;
+  const server = await serveProbes(address, {
+    live: () => undefined,
+    ready: () => (isDraining ? "drains" : pulse.isAway ? "Redis does not answer" : undefined),
+  });
+  return {
+    url: server.url,
+    drains() {
+      isDraining = true;
+    },
+    close() {
+      pulse.close();
+      server.close();
     },
   };
 }

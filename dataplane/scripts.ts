@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Redis, Result } from "ioredis";
+import type { Result } from "ioredis";
+import type { RedisClient } from "../events/redis-client.ts";
 
 /** The commands that the Lua scripts add to a Redis client; each script explains itself. */
 declare module "ioredis" {
@@ -14,6 +15,8 @@ declare module "ioredis" {
     axonExpiredLeases(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
     axonNoteProgress(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
     axonKeepLease(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonLeadGroup(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
+    axonFollowGroup(...keysAndArgs: (string | number)[]): Result<unknown, Context>;
   }
 }
 
@@ -27,10 +30,12 @@ const scripts = [
   { command: "axonExpiredLeases", file: "expired-leases.lua", numberOfKeys: 1 },
   { command: "axonNoteProgress", file: "note-progress.lua", numberOfKeys: 1 },
   { command: "axonKeepLease", file: "keep-lease.lua", numberOfKeys: 1 },
+  { command: "axonLeadGroup", file: "lead-group.lua", numberOfKeys: 2 },
+  { command: "axonFollowGroup", file: "follow-group.lua", numberOfKeys: 2 },
 ];
 
 /** Teaches the client the scripts. It sends them by hash, and by text where Redis lacks them. */
-export function defineScripts(redis: Redis): void {
+export function defineScripts(redis: RedisClient): void {
   for (const { command, file, numberOfKeys } of scripts) {
     const lua = readFileSync(join(import.meta.dirname, "scripts", file), "utf8");
     redis.defineCommand(command, { numberOfKeys, lua });

@@ -1,4 +1,4 @@
-import type { ChatTokenizer } from "./tokenizer.ts";
+import type { Detokenizer } from "./tokenizer.ts";
 
 /**
  * Where an answer ends by its text, while it still comes token by token.
@@ -23,40 +23,65 @@ import type { ChatTokenizer } from "./tokenizer.ts";
  * a shorter one that is complete has to wait for a longer one that began before it.
  */
 export class AnswerText {
-  /** All that is decided. A string of whole characters that only grows. */
-  decided = "";
-  /** A stop string was found; `decided` ends before it, and there is no more to come. */
-  ended = false;
-  readonly #detokenizer: ReturnType<ChatTokenizer["detokenizer"]>;
-  readonly #stop: readonly string[];
-  #undecided = "";
+  readonly #detokenizer: Detokenizer;
+  readonly #cut: StopCut;
   #inCharacter = false;
 
-  constructor(tokenizer: ChatTokenizer, stop: readonly string[]) {
-    this.#detokenizer = tokenizer.detokenizer();
-    this.#stop = stop;
+  constructor(detokenizer: Detokenizer, stop: readonly string[]) {
+    this.#detokenizer = detokenizer;
+    this.#cut = new StopCut(stop);
+  }
+
+  /** All that is decided. A string of whole characters that only grows. */
+  get decided(): string {
+    return this.#cut.decided;
+  }
+
+  /** A stop string was found; `decided` ends before it, and there is no more to come. */
+  get ended(): boolean {
+    return this.#cut.ended;
   }
 
   /** Whether the end of the answer, if it came now, would decide more text. */
   get holdsBack(): boolean {
-    return this.#inCharacter || this.#undecided !== "";
+    return this.#inCharacter || this.#cut.holdsBack;
   }
 
   push(token: number): void {
     if (this.ended) return;
     const text = this.#detokenizer.push(token);
     this.#inCharacter = text === "";
-    this.#take(text, { isLast: false });
+    this.#cut.take(text);
   }
 
   /** The answer has no more tokens: decides what was held back. */
   finish(): void {
     if (this.ended) return;
     this.#inCharacter = false;
-    this.#take(this.#detokenizer.flush(), { isLast: true });
+    this.#cut.take(this.#detokenizer.flush(), { isLast: true });
+  }
+}
+
+/** Text as it comes, up to where the first stop string begins. */
+export class StopCut {
+  /** All that is decided, which only grows. */
+  decided = "";
+  /** A stop string was found; `decided` ends before it. */
+  ended = false;
+  readonly #stop: readonly string[];
+  #undecided = "";
+
+  constructor(stop: readonly string[]) {
+    this.#stop = stop;
   }
 
-  #take(text: string, { isLast }: { isLast: boolean }): void {
+  /** Whether the end of the text may be the beginning of a stop string. */
+  get holdsBack(): boolean {
+    return this.#undecided !== "";
+  }
+
+  take(text: string, { isLast = false } = {}): void {
+    if (this.ended) return;
     const cut = cutAtStop(this.#undecided + text, this.#stop, isLast);
     this.decided += cut.decided;
     this.#undecided = cut.undecided;

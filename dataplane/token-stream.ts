@@ -1,6 +1,7 @@
-import type { ChainableCommander, Redis } from "ioredis";
 import { z } from "zod";
 import { type Job, jobSchema } from "../events/jobs.ts";
+import { RedisBatch } from "../events/redis-batch.ts";
+import type { RedisClient } from "../events/redis-client.ts";
 import {
   leasesKey,
   type StreamEnd,
@@ -12,7 +13,6 @@ import {
   turnTokensKey,
   turnWatchersKey,
 } from "../events/redis-keys.ts";
-import { repliesOf } from "./redis-replies.ts";
 import { defineScripts } from "./scripts.ts";
 
 /**
@@ -145,15 +145,15 @@ const sealReplySchema = z.enum(["ok", "stale", "behind", "sealed"]);
 /** Takes turns out of the sorted set of leases. */
 const noLease = -1;
 
-export function tokenStream(redis: Redis): TokenStream {
+export function tokenStream(redis: RedisClient): TokenStream {
   defineScripts(redis);
   return new RedisTokenStream(redis);
 }
 
 class RedisTokenStream implements TokenStream {
-  readonly #redis: Redis;
+  readonly #redis: RedisClient;
 
-  constructor(redis: Redis) {
+  constructor(redis: RedisClient) {
     this.#redis = redis;
   }
 
@@ -164,12 +164,14 @@ class RedisTokenStream implements TokenStream {
     const { turnId, tenantId } = job;
     const keys = [turnKey(turnId), turnTokensKey(turnId), turnJobKey(turnId)];
     const claimant = [leaderId, groupId, tenantId];
-    const pipeline = this.#redis.pipeline();
+    const batch = new RedisBatch(this.#redis);
     // Noted first: a leader that dies between the two leaves a note without a claim, not the reverse. The
     // note of a leader that holds the turn stays as it is.
-    noteLeases(pipeline, [job], leaseMs, "new");
-    pipeline.axonClaim(...keys, ...claimant, leaseMs, writtenTtlMs, JSON.stringify(job));
-    const reply = claimReplySchema.parse(repliesOf(await pipeline.exec())[1]);
+    noteLeases(batch, [job], leaseMs, "new");
+    batch.next().add(turnKey(turnId), (turn) => {
+      turn.axonClaim(...keys, ...claimant, leaseMs, writtenTtlMs, JSON.stringify(job));
+    });
+    const reply = claimReplySchema.parse((await batch.exec())[1]);
     if (reply[0] === "held") return { status: "held", forMs: reply[1] };
     const [status, epoch, cancel, holder, group, startedAt, firstTokenAt, ...rest] = reply;
     const [barrenClaims, leaseUntilMs, entries] = rest;
@@ -184,21 +186,23 @@ class RedisTokenStream implements TokenStream {
   }
 
   async appendAll(batch: readonly Append[]): Promise<AppendResult[]> {
-    const pipeline = this.#redis.pipeline();
+    const commands = new RedisBatch(this.#redis);
     for (const { turnId, epoch, from, tokens } of batch) {
       const texts = tokens.map((token) => token.text);
-      pipeline.axonAppend(
-        turnKey(turnId),
-        turnTokensKey(turnId),
-        epoch,
-        from,
-        turnChannel(turnId),
-        messageText({ kind: "tokens", turnId, epoch, from, texts }),
-        writtenTtlMs,
-        ...tokens.flatMap(({ text, token }) => [text, token]),
-      );
+      commands.add(turnKey(turnId), (turn) => {
+        turn.axonAppend(
+          turnKey(turnId),
+          turnTokensKey(turnId),
+          epoch,
+          from,
+          turnChannel(turnId),
+          messageText({ kind: "tokens", turnId, epoch, from, texts }),
+          writtenTtlMs,
+          ...tokens.flatMap(({ text, token }) => [text, token]),
+        );
+      });
     }
-    return repliesOf(await pipeline.exec()).map((reply) => appendReplySchema.parse(reply));
+    return (await commands.exec()).map((reply) => appendReplySchema.parse(reply));
   }
 
   async restore(turn: TurnRecord, leaseMs: number): Promise<"ok" | "stale" | "sealed"> {
@@ -218,22 +222,22 @@ class RedisTokenStream implements TokenStream {
     leaseMs: number,
     abandonMs = 0,
   ): Promise<Renewal[]> {
-    const pipeline = this.#redis.pipeline();
+    const batch = new RedisBatch(this.#redis);
     for (const { job, epoch } of turns) {
       const keys = [turnKey(job.turnId), turnWatchersKey(job.turnId)];
-      pipeline.axonRenew(...keys, epoch, leaseMs, abandonMs);
+      batch.add(turnKey(job.turnId), (turn) => {
+        turn.axonRenew(...keys, epoch, leaseMs, abandonMs);
+      });
     }
     noteLeases(
-      pipeline,
+      batch,
       turns.map(({ job }) => job),
       leaseMs,
     );
-    return repliesOf(await pipeline.exec())
-      .slice(0, turns.length)
-      .map((reply) => {
-        const [status, cancel, leaseUntilMs] = renewReplySchema.parse(reply);
-        return { status, cancel, leaseUntilMs };
-      });
+    return (await batch.exec()).slice(0, turns.length).map((reply) => {
+      const [status, cancel, leaseUntilMs] = renewReplySchema.parse(reply);
+      return { status, cancel, leaseUntilMs };
+    });
   }
 
   async seal(job: Job, epoch: number, end: StreamEnd): Promise<SealResult> {
@@ -269,14 +273,17 @@ class RedisTokenStream implements TokenStream {
 
 /** Notes the leases of turns, each with those of its revision. */
 function noteLeases(
-  pipeline: ChainableCommander,
+  batch: RedisBatch,
   jobs: readonly Job[],
   leaseMs: number,
   which: "new" | "all" = "all",
 ): void {
   for (const [revision, ofRevision] of Map.groupBy(jobs, (job) => job.revision)) {
     const turnIds = ofRevision.map((job) => job.turnId);
-    pipeline.axonNoteLeases(leasesKey(revision), leaseMs, which, ...turnIds);
+    const key = leasesKey(revision);
+    batch.add(key, (leases) => {
+      leases.axonNoteLeases(key, leaseMs, which, ...turnIds);
+    });
   }
 }
 

@@ -1,18 +1,31 @@
 import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
 import type { ChatMessage } from "../events/jobs.ts";
+import { defuse } from "./control-tokens.ts";
 import { TokenizerError } from "./tokenizer-error.ts";
 import { readTokenizerFiles } from "./tokenizer-files.ts";
 
 /** The model's tokenizer and chat template: messages in, token ids out, and token ids to text. */
 export interface ChatTokenizer {
   /** The prompt of a conversation, ready for the assistant to go on. */
-  encodeChat(messages: readonly ChatMessage[]): number[];
-  /** Turns the answer's tokens into text, one by one. */
-  detokenizer(): Detokenizer;
+  encodeChat(messages: readonly ChatMessage[]): readonly number[] | Promise<readonly number[]>;
+  /** The same as text, where the engine reads text. */
+  renderChat?(messages: readonly ChatMessage[]): string;
+  /** Turns the answer's tokens into text, one by one; undefined where the engine does that itself. */
+  detokenizer(): Detokenizer | undefined;
 }
 
-interface Detokenizer {
+/** A tokenizer that works in this process, from the model's files. */
+export interface LocalTokenizer extends ChatTokenizer {
+  encodeChat(messages: readonly ChatMessage[]): number[];
+  /** The text of the prompt, control tokens included. */
+  render(messages: readonly ChatMessage[]): string;
+  detokenizer(): Detokenizer;
+  /** What the chat template calls the beginning of a text; "" where the model has none. */
+  beginText: string;
+}
+
+export interface Detokenizer {
   /** The text that the token completes; "" as long as a character is incomplete. */
   push(token: number): string;
   /** What is left at the end: broken characters, as U+FFFD. */
@@ -23,7 +36,7 @@ interface Detokenizer {
  * Loads the tokenizer and the chat template of a model: a folder in the layout of Hugging Face, a
  * GGUF file, or a folder with one. Throws TokenizerError, or EngineError for a damaged GGUF file.
  */
-export async function loadTokenizer(modelPath: string): Promise<ChatTokenizer> {
+export async function loadTokenizer(modelPath: string): Promise<LocalTokenizer> {
   const files = await readTokenizerFiles(modelPath);
   const { json, config } = files;
   const tokenizer = checked(modelPath, () => new Tokenizer(json, config));
@@ -37,6 +50,8 @@ export async function loadTokenizer(modelPath: string): Promise<ChatTokenizer> {
       eos_token: config.eos_token ?? "",
     });
   return {
+    beginText: config.bos_token ?? "",
+    render: (messages) => checked(modelPath, () => render(messages)),
     encodeChat(messages) {
       const ids = checked(
         modelPath,
@@ -75,28 +90,6 @@ function checked<T>(modelPath: string, make: () => T): T {
 
 /** A character has at most four bytes, and a token may end one and begin the next. */
 const mostTokensOfACharacter = 8;
-
-const wordJoiner = "\u2060";
-
-/**
- * Makes control tokens that a user typed into plain text, so that nobody can end their own message
- * and speak as the system: an invisible word joiner after the first character of each keeps the
- * tokenizer from finding it. A token that cannot be broken up so (it is one character, or has a word
- * joiner itself) is taken out, and first, for what is taken out may bring others together.
- */
-function defuse(content: string, specialTokens: readonly string[]): string {
-  const isBreakable = (token: string) => [...token].length > 1 && !token.includes(wordJoiner);
-  let text = content;
-  for (const token of specialTokens.filter((other) => !isBreakable(other))) {
-    while (text.includes(token)) text = text.replaceAll(token, "");
-  }
-  for (const token of specialTokens.filter(isBreakable)) {
-    const [first = "", ...rest] = token;
-    const broken = first + wordJoiner + rest.join("");
-    while (text.includes(token)) text = text.replaceAll(token, broken);
-  }
-  return text;
-}
 
 /**
  * Decodes the tokens since the last complete character together with those of the text before it:

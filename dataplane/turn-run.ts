@@ -1,14 +1,14 @@
 import type { Logger } from "@aws-lambda-powertools/logger";
 import type { Job, Report } from "../events/jobs.ts";
 import type { StreamEnd } from "../events/redis-keys.ts";
+import { answerOf } from "./answer.ts";
 import { retry } from "./backoff.ts";
 import type { Engine, FinishReason } from "./engine/engine.ts";
 import { EngineError } from "./engine/engine-error.ts";
 import { classify } from "./errors.ts";
 import type { JobQueue } from "./job-queue.ts";
 import { leaseMs } from "./lease.ts";
-import { fitPrompt } from "./prompt.ts";
-import { AnswerText } from "./stop-strings.ts";
+import { fitPrompt, type Prompt } from "./prompt.ts";
 import type { CancelReason, Claim, StreamToken, TokenStream } from "./token-stream.ts";
 import type { NewToken, TokenWriter, TurnWriter } from "./token-writer.ts";
 import type { ChatTokenizer } from "./tokenizer.ts";
@@ -21,8 +21,8 @@ import type { ChatTokenizer } from "./tokenizer.ts";
  *             → finished     the stream was sealed before: its report is sent once more.
  *   claimed   → generating   the prompt fits and the engine runs.
  *             → sealing      the prompt does not fit, or a cancel came first.
- *   generating→ sealing      the engine ended, a stop string or a limit was reached, or the turn was
- *                            cancelled.
+ *   generating→ sealing      the engine ended, a stop string or a limit was reached, the turn was
+ *                            cancelled, or the engine refuses it as it is.
  *             → lost         an append or a renewal found a higher epoch: not one word more.
  *             → handedOver   we drain, or the engine has failed: the lease is given up.
  *   sealing   → finished     the end is in the stream and the report on its queue.
@@ -125,20 +125,17 @@ async function generate(
   claim: Claimed,
   started: Promise<void>,
 ): Promise<Outcome> {
-  const { messages, sampling } = run.job;
-  const { contextLength } = deps.engine.describe();
-  const promptTokens = fitPrompt(deps.tokenizer, messages, {
-    contextLength,
-    maxTokens: sampling.maxTokens,
-  });
+  const prompt = await promptOf(deps, run);
   const { leaderId, groupId, writer } = deps;
   const lane = writer.open({ ...claim, job: run.job, leaderId, groupId }, () => run.stop("lost"));
   run.lane = lane;
   try {
     let text = textOf(claim.tokens);
-    let finish: FinishReason | "failed" = "failed";
-    if (promptTokens !== undefined && claim.barrenClaims <= mostBarrenClaims) {
-      const answer = answerOf(deps, run, promptTokens, claim.tokens);
+    let finish: FinishReason | TurnError;
+    if ("code" in prompt) finish = prompt;
+    else if (claim.barrenClaims > mostBarrenClaims) finish = undeliverable(claim);
+    else {
+      const answer = tokensOf(deps, run, prompt, claim.tokens);
       for (let next = await answer.next(); ; next = await answer.next()) {
         if (next.done) {
           finish = next.value;
@@ -155,6 +152,7 @@ async function generate(
       return "handedOver";
     }
     const firstTokenAt = claim.firstTokenAt || (lane.firstWrittenAt() ?? deps.now());
+    const promptTokens = "code" in prompt ? 0 : prompt.tokens.length;
     const end = endOf(deps, run, claim, { lastSeq, finish, firstTokenAt, promptTokens });
     if ((await seal(deps, run, lane, claim.epoch, end)) === "stale") return "lost";
     await started;
@@ -183,51 +181,74 @@ async function seal(
   }
 }
 
-/**
- * The answer's new tokens with their text, and why there are no more. A token whose text is not known
- * yet waits (stop-strings.ts says how long), and one that has no text waits for one that has.
- */
-async function* answerOf(
+/** Why a turn fails that is not to be tried again. */
+interface TurnError {
+  code: string;
+  message: string;
+}
+
+/** What the model reads, or why it cannot. */
+async function promptOf(deps: TurnDeps, run: TurnRun): Promise<Prompt | TurnError> {
+  const { messages, sampling } = run.job;
+  const { contextLength } = deps.engine.describe();
+  const room = { contextLength, maxTokens: sampling.maxTokens };
+  try {
+    const prompt = await fitPrompt(deps.tokenizer, messages, room);
+    if (prompt !== undefined) return prompt;
+  } catch (error) {
+    return refusalIn(deps, run, error);
+  }
+  const message = `The prompt is too long for this model, whose context holds ${contextLength} tokens. Shorten it.`;
+  return { code: "prompt_too_long", message };
+}
+
+function undeliverable({ barrenClaims }: Claimed): TurnError {
+  const message = `${barrenClaims - 1} leaders in a row ended before they said a word more.`;
+  return { code: "undeliverable", message: `${message} Ask something else.` };
+}
+
+/** Codes of an engine that would refuse the request anywhere and at any time. */
+const refusals = new Set(["invalid_request", "prompt_too_long"]);
+
+/** @throws the error, if it is no refusal. */
+function refusalIn(deps: TurnDeps, run: TurnRun, error: unknown): TurnError {
+  if (!(error instanceof EngineError && refusals.has(error.code))) throw error;
+  const { turnId, tenantId } = run.job;
+  deps.logger.warn("the engine refuses a turn", { turnId, tenantId, error });
+  return { code: error.code, message: error.message };
+}
+
+/** The answer's new tokens with their text, and why there are no more. */
+async function* tokensOf(
   deps: TurnDeps,
   run: TurnRun,
-  promptTokens: number[],
+  prompt: Prompt,
   emitted: readonly StreamToken[],
-): AsyncGenerator<NewToken, FinishReason> {
+): AsyncGenerator<NewToken, FinishReason | TurnError> {
   const { turnId, tenantId } = run.job;
   const { maxTokens, stop, ...sampling } = run.job.sampling;
-  const answer = new AnswerText(deps.tokenizer, stop);
-  for (const { token } of emitted) answer.push(token);
+  const answer = answerOf(deps.tokenizer.detokenizer(), stop);
+  answer.resume(emitted);
   if (answer.ended) return "stop";
-  let said = textOf(emitted).length;
-  const sayMore = () => {
-    const text = answer.decided.slice(said);
-    said += text.length;
-    return text;
-  };
-  const waiting: NewToken[] = [];
   const events = deps.engine.generate({
-    ...{ id: turnId, promptTokens, maxTokens, sampling, cacheScope: tenantId, signal: run.signal },
+    ...{ id: turnId, promptTokens: prompt.tokens, maxTokens, sampling, cacheScope: tenantId },
     emittedTokens: emitted.map(({ token }) => token),
+    ...(prompt.text !== undefined && { text: { prompt: prompt.text, emitted: textOf(emitted) } }),
+    signal: run.signal,
   });
-  for await (const event of events) {
-    if (event.type === "finish") {
-      // Only of this leader's work: the next one draws the waiting tokens again, and goes on.
-      if (run.stopReason === "handedOver" || run.stopReason === "lost") return event.reason;
-      answer.finish();
-      const last = waiting.at(-1);
-      if (last !== undefined) last.text += sayMore();
-      yield* waiting;
-      return answer.ended && event.reason !== "cancelled" ? "stop" : event.reason;
+  try {
+    for await (const event of events) {
+      if (event.type === "finish") {
+        // Only of this leader's work: the next one draws the waiting tokens again, and goes on.
+        if (run.stopReason === "handedOver" || run.stopReason === "lost") return event.reason;
+        yield* answer.finish();
+        return answer.ended && event.reason !== "cancelled" ? "stop" : event.reason;
+      }
+      yield* answer.push(event);
+      if (answer.ended) return "stop";
     }
-    answer.push(event.token);
-    waiting.push({ text: sayMore(), token: event.token });
-    if (answer.ended) {
-      yield* waiting;
-      return "stop";
-    }
-    const known = answer.holdsBack ? waiting.length - 1 : waiting.length;
-    const hasText = waiting.slice(0, known).some(({ text }) => text !== "");
-    if (hasText) yield* waiting.splice(0, known);
+  } catch (error) {
+    return refusalIn(deps, run, error);
   }
   throw new EngineError("internal", `The engine left turn ${turnId} without an end.`);
 }
@@ -238,33 +259,26 @@ function endOf(
   claim: Claimed,
   result: {
     lastSeq: number;
-    finish: FinishReason | "failed";
+    finish: FinishReason | TurnError;
     firstTokenAt: number;
-    /** Undefined when the prompt does not fit. */
-    promptTokens: readonly number[] | undefined;
+    promptTokens: number;
   },
 ): StreamEnd {
   const { lastSeq, finish, firstTokenAt, promptTokens } = result;
   const { startedAt } = claim;
-  const end: StreamEnd = {
+  const hasFailed = typeof finish !== "string";
+  return {
     lastSeq,
     epoch: lastSeq > claim.tokens.length ? claim.epoch : (claim.tokens.at(-1)?.epoch ?? 0),
-    finishReason: finish,
-    usage: { promptTokens: promptTokens?.length ?? 0, completionTokens: lastSeq },
+    finishReason: hasFailed ? "failed" : finish,
+    usage: { promptTokens, completionTokens: lastSeq },
     timings: {
       queuedMs: Math.max(0, startedAt - run.job.requestedAt),
       firstTokenMs: Math.max(0, firstTokenAt - startedAt),
       totalMs: Math.max(0, deps.now() - startedAt),
     },
+    ...(hasFailed && { error: finish }),
   };
-  if (finish !== "failed") return end;
-  if (promptTokens !== undefined) {
-    const message = `${claim.barrenClaims - 1} leaders in a row ended before they said a word more.`;
-    return { ...end, error: { code: "undeliverable", message: `${message} Ask something else.` } };
-  }
-  const { contextLength } = deps.engine.describe();
-  const message = `The prompt is too long for this model, whose context holds ${contextLength} tokens. Shorten it.`;
-  return { ...end, error: { code: "prompt_too_long", message } };
 }
 
 function textOf(tokens: readonly NewToken[]): string {

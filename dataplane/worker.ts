@@ -1,13 +1,16 @@
 import type { Logger } from "@aws-lambda-powertools/logger";
 import { SQSClient } from "@aws-sdk/client-sqs";
-import { Redis } from "ioredis";
+import type { Redis } from "ioredis";
 import { processId } from "../events/ids.ts";
+import { type RedisClient, redisClient, redisSubscriber } from "../events/redis-client.ts";
 import { cancelChannel } from "../events/redis-keys.ts";
 import { type WorkerConfig, workerConfig } from "./config.ts";
 import { type EmbeddedEngineOptions, startEmbeddedEngine } from "./engine/embedded.ts";
 import { announceGroup } from "./group.ts";
+import { GroupGuard } from "./group-guard.ts";
 import { SqsJobQueue } from "./job-queue.ts";
 import { Leader } from "./leader.ts";
+import { startServedEngine } from "./openai/start-served-engine.ts";
 import { pacedEngine } from "./paced-engine.ts";
 import { runProcess } from "./process.ts";
 import { tokenStream } from "./token-stream.ts";
@@ -23,9 +26,17 @@ const help = `
 node dataplane/worker.ts: the leader of a tensor-parallel group.
 
 It is configured by the environment:
-  REDIS_URL                  where token streams are written
+  REDIS_URL                  where token streams are written; redis+cluster:// (rediss+cluster:// with TLS)
+                             where it is a cluster
+  AXON_ENGINE                embedded (default), vllm, or openai: any server with OpenAI's API, by text
+  AXON_ENGINE_URL            vllm, openai: where the server is
+  AXON_ENGINE_API_KEY        vllm, openai: sent as a bearer token
+  AXON_ENGINE_MODEL          vllm, openai: the model's name there (default: the first that it lists)
+  AXON_ENGINE_READY_MS       vllm, openai: how long the server may take to come (default 1800000)
+  AXON_ENGINE_STALL_MS       vllm, openai: with requests and without a step for so long the server is
+                             stuck (default 60000)
   AXON_MODEL_DIR             a Hugging Face folder (Llama architecture), a .gguf file, or a folder with
-                             one
+                             one. openai: only the tokenizer is read; vllm: not needed
   AXON_REVISION              the model revision that it serves
   AXON_JOBS_QUEUE_URL        the revision's queue
   AXON_JOBS_DEAD_QUEUE_URL   where jobs go that cannot be read
@@ -42,14 +53,19 @@ It is configured by the environment:
   AXON_ABANDON_MS            how long a turn goes on that nobody watches (default 60000; 0: for ever)
   AXON_MS_PER_TOKEN          no faster than this in a turn, to see what happens in an answer (default 0)
   AXON_DRAIN_MS              time for running turns after SIGTERM (default 10000)
+  AXON_GROUP_ID              the group's name, which its followers know (default: one of its own)
+  AXON_FOLLOWERS             other nodes of the group, each with a follower.ts (default 0)
+  AXON_NCCL_LOGS             the folder of NCCL_DEBUG_FILE: no start unless NCCL uses EFA
+  AXON_PROBES                HOST:PORT that answers GET /live and GET /ready
+  AXON_STALL_MS              /live fails when turns run and no step is made for so long (default 30000)
   LOG_LEVEL                  DEBUG, INFO, WARN or ERROR
 and by what the AWS SDK reads: AWS_REGION, AWS_ENDPOINT_URL_SQS, credentials.
 `;
 
 /** Commands wait while Redis is away instead of failing: the writer keeps its tokens meanwhile. */
-function connectRedis(url: string, logger: Logger): { redis: Redis; subscriber: Redis } {
-  const redis = new Redis(url, { maxRetriesPerRequest: null });
-  const subscriber = redis.duplicate();
+function connectRedis(url: string, logger: Logger): { redis: RedisClient; subscriber: Redis } {
+  const redis = redisClient(url, { maxRetriesPerRequest: null });
+  const subscriber = redisSubscriber(redis);
   for (const client of [redis, subscriber]) {
     client.on("error", (error) => logger.warn("Redis is away", { error }));
   }
@@ -74,12 +90,12 @@ async function endWithGroup(leader: Leader, logger: Logger, error: unknown): Pro
   process.exit(1);
 }
 
-function engineOptions(config: WorkerConfig): EmbeddedEngineOptions {
+function engineOptions(config: WorkerConfig, modelDir: string): EmbeddedEngineOptions {
   const { AXON_LISTEN: listen, AXON_GROUP_SECRET: secret } = config;
   const { AXON_CONTEXT_TOKENS: contextLength, AXON_CACHE_MIB: cacheMib } = config;
   const isRemote = config.AXON_TRANSPORT === "remote";
   return {
-    modelDir: config.AXON_MODEL_DIR,
+    modelDir,
     ranks: config.AXON_TP,
     transport: config.AXON_TRANSPORT,
     slots: config.AXON_SLOTS,
@@ -96,6 +112,28 @@ function engineOptions(config: WorkerConfig): EmbeddedEngineOptions {
   };
 }
 
+async function startEngine(config: WorkerConfig, logger: Logger) {
+  const { AXON_ENGINE: kind, AXON_ENGINE_URL: url = "", AXON_ENGINE_API_KEY: apiKey } = config;
+  const { AXON_MODEL_DIR: modelDir = "" } = config;
+  if (kind === "embedded") {
+    const [engine, tokenizer] = await Promise.all([
+      startEmbeddedEngine(engineOptions(config, modelDir)),
+      loadTokenizer(modelDir),
+    ]);
+    return { engine, tokenizer };
+  }
+  return startServedEngine({
+    ...{ kind, url, modelDir, model: config.AXON_ENGINE_MODEL },
+    ...(apiKey !== undefined && { apiKey }),
+    contextLength: config.AXON_CONTEXT_TOKENS,
+    slots: config.AXON_SLOTS,
+    ranks: config.AXON_TP,
+    stallMs: config.AXON_ENGINE_STALL_MS,
+    readyMs: config.AXON_ENGINE_READY_MS,
+    note: (what) => logger.info(what, { url }),
+  });
+}
+
 async function start(logger: Logger) {
   const config = workerConfig(process.env);
   const revision = config.AXON_REVISION;
@@ -103,15 +141,16 @@ async function start(logger: Logger) {
   const groupId = config.AXON_GROUP_ID ?? processId("group");
   logger.appendKeys({ groupId, leaderId, revision });
 
-  const [embedded, tokenizer] = await Promise.all([
-    startEmbeddedEngine(engineOptions(config)),
-    loadTokenizer(config.AXON_MODEL_DIR),
+  const { redis, subscriber } = connectRedis(config.REDIS_URL, logger);
+  const stream = tokenStream(redis);
+  const guard = await GroupGuard.open(config, { redis, groupId, logger });
+  const { engine: started, tokenizer } = await Promise.race([
+    startEngine(config, logger),
+    guard.failure,
   ]);
   const pace = config.AXON_MS_PER_TOKEN;
-  const engine = pace > 0 ? pacedEngine(embedded, pace) : embedded;
-  const { redis, subscriber } = connectRedis(config.REDIS_URL, logger);
+  const engine = await guard.admit(pace > 0 ? pacedEngine(started, pace) : started);
   const sqs = new SQSClient();
-  const stream = tokenStream(redis);
   const leader = new Leader({
     ...{ engine, tokenizer, stream, leaderId, groupId, logger, revision },
     abandonMs: config.AXON_ABANDON_MS,
@@ -134,11 +173,16 @@ async function start(logger: Logger) {
 
   const members = engine.health().ranks.map(({ rank, pid }) => ({ rank, pid }));
   return {
-    ready: { role: "leader", groupId, leaderId, model, revision, ranks: members },
+    ready: {
+      ...{ role: "leader", groupId, leaderId, model, revision, ranks: members },
+      probes: guard.probesUrl,
+    },
     async drain() {
+      guard.drains();
       await leader.drain(config.AXON_DRAIN_MS);
       await withdraw();
       await engine.close();
+      await guard.close();
       redis.disconnect();
       subscriber.disconnect();
       sqs.destroy();

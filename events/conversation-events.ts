@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** The facts about one conversation, as they stand in the stream `conversation/<id>`. */
 

@@ -6,7 +6,7 @@ import {
   paginateQuery,
   QueryCommand,
 } from "@aws-sdk/client-dynamodb";
-import { z } from "zod";
+import * as z from "zod";
 import type { DomainEvent } from "./event-catalog.ts";
 import { upcast } from "./event-catalog.ts";
 import { type Commit, type EventLog, shardOf, VersionConflict } from "./event-log.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { samplingSchema } from "./sampling.ts";
 import { prioritySchema, timingsSchema, usageSchema } from "./turn-events.ts";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { shardOf } from "./event-log.ts";
 import { doneFrameSchema } from "./frames.ts";
 
@@ -120,6 +120,15 @@ export const cancelChannel = "cancel";
 
 /** Hash with a TTL: a living group, `revision`, `leaderId`, `epoch`, `ranks`, `slots`, `running`. */
 export const groupKey = (groupId: string): string => `group:{${groupId}}`;
+
+/**
+ * Hash, kept by the leader of a group that spans nodes: `epoch`, and `state`: "forming" until every
+ * follower is there and the engine answers, "ready", and "closed" when the leader has ended its turns.
+ */
+export const groupLeadKey = (groupId: string): string => `group:{${groupId}}:lead`;
+
+/** Hash, rank → a follower's last beat: "<epoch> <count> alive" or "<epoch> <count> gone <why>". */
+export const groupFollowersKey = (groupId: string): string => `group:{${groupId}}:followers`;
 
 /** How a turn's stream ends: the last frame without the type and the turn's id. */
 export const streamEndSchema = doneFrameSchema.omit({ type: true, turnId: true });

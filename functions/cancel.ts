@@ -1,13 +1,20 @@
 import { cancelFrameSchema } from "../events/frames.ts";
 import { cancelChannel, turnKey } from "../events/redis-keys.ts";
 import { isTerminal, type TurnCommand } from "../events/turn.ts";
-import { release, withdraw } from "./lib/admission.ts";
+import { admissionLimits, release, withdraw } from "./lib/admission.ts";
+import { connections } from "./lib/connections.ts";
+import { database } from "./lib/database.ts";
 import type { Deps } from "./lib/deps.ts";
+import { eventLog } from "./lib/event-log.ts";
 import { execute } from "./lib/execute.ts";
-import { sendReleased } from "./lib/jobs.ts";
+import { type JobDeps, sendReleased } from "./lib/jobs.ts";
+import { lambda } from "./lib/lambda.ts";
 import { turnTtlSeconds } from "./lib/lifetimes.ts";
+import { models } from "./lib/models.ts";
+import { queues } from "./lib/queues.ts";
+import { redis } from "./lib/redis.ts";
 import { sealUnclaimed } from "./lib/seal-unclaimed.ts";
-import { type SocketHandler, socketHandler } from "./lib/socket.ts";
+import { type SocketDeps, type SocketHandler, socketHandler } from "./lib/socket.ts";
 import { type RequestedTurn, turns } from "./lib/streams.ts";
 
 /**
@@ -15,7 +22,7 @@ import { type RequestedTurn, turns } from "./lib/streams.ts";
  * renews if the message is lost. A turn that admission holds has no leader: it is taken out and ended here.
  * The turn's `done` is the answer; a turn that has ended stays so.
  */
-export function cancel(deps: Deps): SocketHandler {
+export function cancel(deps: SocketDeps & JobDeps & Pick<Deps, "now">): SocketHandler {
   return socketHandler(deps, cancelFrameSchema, async ({ frame: { turnId }, identity, log }) => {
     const { state } = await execute(
       deps.log,
@@ -46,7 +53,10 @@ export function cancel(deps: Deps): SocketHandler {
  * breaks off, the sweep takes the turn for one that was never admitted, and its leader finds the wish, or
  * the end, and reports it.
  */
-async function endHeld(deps: Deps, turn: RequestedTurn): Promise<void> {
+async function endHeld(
+  deps: Pick<Deps, "log" | "redis" | "now">,
+  turn: RequestedTurn,
+): Promise<void> {
   const { turnId } = turn;
   const at = deps.now();
   const epoch = await sealUnclaimed(deps.redis, turn, at);
@@ -58,3 +68,13 @@ async function endHeld(deps: Deps, turn: RequestedTurn): Promise<void> {
     (): TurnCommand => ({ type: "EndUnclaimed", at, turnId, epoch }),
   );
 }
+
+export const handler = lambda(cancel, [
+  eventLog,
+  redis,
+  queues,
+  database,
+  models,
+  admissionLimits,
+  connections,
+]);

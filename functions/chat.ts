@@ -8,15 +8,26 @@ import type { ChatMessage } from "../events/jobs.ts";
 import type { Sampling } from "../events/sampling.ts";
 import { isTerminal, type TurnCommand } from "../events/turn.ts";
 import type { TurnEvent } from "../events/turn-events.ts";
-import { admit, type QueuePlace, refuseOverload } from "./lib/admission.ts";
+import { admissionLimits, admit, type QueuePlace, refuseOverload } from "./lib/admission.ts";
+import { connections } from "./lib/connections.ts";
 import { contextAfter } from "./lib/context.ts";
+import { database } from "./lib/database.ts";
 import type { Deps } from "./lib/deps.ts";
+import { eventLog } from "./lib/event-log.ts";
 import { execute } from "./lib/execute.ts";
-import { exchangesBefore, sendJob, sendReleased, wasSent } from "./lib/jobs.ts";
-import type { Model } from "./lib/models.ts";
-import { takeFromRate } from "./lib/rate-limit.ts";
+import { exchangesBefore, type JobDeps, sendJob, sendReleased, wasSent } from "./lib/jobs.ts";
+import { lambda } from "./lib/lambda.ts";
+import { type Model, models } from "./lib/models.ts";
+import { queues } from "./lib/queues.ts";
+import { rateLimit, takeFromRate } from "./lib/rate-limit.ts";
+import { redis } from "./lib/redis.ts";
 import { framesFromLog, streamPresence, tellsTheRecord } from "./lib/replay.ts";
-import { type SocketHandler, type SocketRequest, socketHandler } from "./lib/socket.ts";
+import {
+  type SocketDeps,
+  type SocketHandler,
+  type SocketRequest,
+  socketHandler,
+} from "./lib/socket.ts";
 import {
   conversations,
   type Loaded,
@@ -27,6 +38,7 @@ import {
 } from "./lib/streams.ts";
 import { watchTurn } from "./lib/watchers.ts";
 
+type ChatDeps = SocketDeps & JobDeps & Pick<Deps, "rate" | "now">;
 type ChatRequest = SocketRequest<ChatFrame>;
 
 /**
@@ -47,7 +59,7 @@ const requestWindowMs = 30_000;
  * A request that comes again goes through the same states and finds each step done already. So a
  * client that heard nothing, whatever died, sends its request again.
  */
-export function chat(deps: Deps): SocketHandler {
+export function chat(deps: ChatDeps): SocketHandler {
   return socketHandler(deps, chatFrameSchema, async (request) => {
     const { frame, identity, log } = request;
     await takeFromRate(deps.redis, identity.tenantId, deps.rate);
@@ -84,7 +96,7 @@ export function chat(deps: Deps): SocketHandler {
  * @returns what was said before it.
  */
 async function addTurn(
-  deps: Deps,
+  deps: ChatDeps,
   { frame, identity: { tenantId } }: ChatRequest,
   turnId: string,
   conversationId: string,
@@ -133,7 +145,7 @@ function addedAt(events: readonly ConversationEvent[], turnId: string): number {
 }
 
 function requestTurn(
-  deps: Deps,
+  deps: ChatDeps,
   { frame, identity }: ChatRequest,
   names: { turnId: string; conversationId: string; correlationId: string; model: Model },
 ): TurnCommand {
@@ -164,7 +176,7 @@ function requestTurn(
 
 /** The turn is in the log already: it is not asked again, only watched from its first token. */
 async function acceptAgain(
-  deps: Deps,
+  deps: ChatDeps,
   request: ChatRequest,
   turn: RequestedTurn,
   events: readonly TurnEvent[],
@@ -198,7 +210,7 @@ function refuseOtherContent(frame: ChatFrame, turn: RequestedTurn): void {
 
 /** Sends the job, unless the turn is to wait, and tells the client; then those that have waited so far. */
 async function sendOrHold(
-  deps: Deps,
+  deps: ChatDeps,
   request: ChatRequest,
   turn: RequestedTurn,
   context: () => Promise<readonly ChatMessage[][]>,
@@ -211,7 +223,7 @@ async function sendOrHold(
 
 /** What cannot be sent now is sent by `dispatch`: the turn is in the log, and so it is accepted. */
 async function trySendJob(
-  deps: Deps,
+  deps: ChatDeps,
   { log }: ChatRequest,
   turn: RequestedTurn,
   context: () => Promise<readonly ChatMessage[][]>,
@@ -232,3 +244,14 @@ function accepted(
   const names = { requestId, turnId, conversationId, model, revision };
   return { type: "accepted", ...names, ...(queue !== undefined && { queue }) };
 }
+
+export const handler = lambda(chat, [
+  eventLog,
+  redis,
+  queues,
+  database,
+  models,
+  admissionLimits,
+  rateLimit,
+  connections,
+]);

@@ -6,9 +6,11 @@ import type {
 import { errorCodes } from "../events/errors.ts";
 import { connectionKey } from "../events/redis-keys.ts";
 import { socketAuthPrefix, socketProtocol } from "../events/socket-protocol.ts";
-import { unauthenticated } from "./lib/authenticate.ts";
+import { credentials, unauthenticated } from "./lib/authenticate.ts";
 import type { Deps } from "./lib/deps.ts";
+import { lambda } from "./lib/lambda.ts";
 import { connectionTtlSeconds } from "./lib/lifetimes.ts";
+import { redis } from "./lib/redis.ts";
 import { stack } from "./lib/stack.ts";
 
 /** What API Gateway tells of a connection that wants to open: a frame's event, and the headers. */
@@ -21,7 +23,7 @@ export type ConnectEvent = APIGatewayProxyWebsocketEventV2 & {
  * than 200 reaches the client as the status of its handshake.
  */
 export function connect(
-  deps: Deps,
+  deps: Pick<Deps, "redis" | "authenticate" | "now" | "logger">,
 ): (event: ConnectEvent, context: Context) => Promise<APIGatewayProxyStructuredResultV2> {
   return stack<ConnectEvent, APIGatewayProxyStructuredResultV2>(
     deps,
@@ -55,3 +57,5 @@ function credentialOf({ headers = {} }: ConnectEvent): string {
   if (encoded === undefined || !protocols.includes(socketProtocol)) throw unauthenticated();
   return Buffer.from(encoded.slice(socketAuthPrefix.length), "base64url").toString("utf8");
 }
+
+export const handler = lambda(connect, [redis, credentials]);

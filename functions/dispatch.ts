@@ -1,8 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { confirm } from "./lib/admission.ts";
+import { admissionLimits, confirm } from "./lib/admission.ts";
 import { type TableStreamHandler, tableStreamHandler } from "./lib/batches.ts";
+import { database } from "./lib/database.ts";
 import type { Deps } from "./lib/deps.ts";
-import { sendMissingJob, wasSent } from "./lib/jobs.ts";
+import { eventLog } from "./lib/event-log.ts";
+import { type JobDeps, sendMissingJob, wasSent } from "./lib/jobs.ts";
+import { lambda } from "./lib/lambda.ts";
+import { models } from "./lib/models.ts";
+import { queues } from "./lib/queues.ts";
+import { redis } from "./lib/redis.ts";
 
 /** `chat` gets this long to send the job itself, which it does right after the append. */
 const chatHeadStartMs = 1_000;
@@ -11,7 +17,7 @@ const chatHeadStartMs = 1_000;
  * The outbox: a turn that was requested and whose job was never sent is sent now, unless admission holds
  * it. A backlog is older than the head start, so nothing waits when there is much to do.
  */
-export function dispatch(deps: Deps): TableStreamHandler {
+export function dispatch(deps: JobDeps & Pick<Deps, "now">): TableStreamHandler {
   return tableStreamHandler(deps, async ({ events }, log) => {
     for (const event of events) {
       if (event.type !== "TurnRequested") continue;
@@ -25,3 +31,12 @@ export function dispatch(deps: Deps): TableStreamHandler {
     }
   });
 }
+
+export const handler = lambda(dispatch, [
+  eventLog,
+  redis,
+  queues,
+  database,
+  models,
+  admissionLimits,
+]);

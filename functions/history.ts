@@ -1,10 +1,16 @@
 import { AxonError } from "../events/errors.ts";
+import { credentials } from "./lib/authenticate.ts";
+import { database } from "./lib/database.ts";
 import type { Deps } from "./lib/deps.ts";
+import { eventLog } from "./lib/event-log.ts";
 import { conversationById, conversationPage } from "./lib/history-queries.ts";
 import { type HttpHandler, type HttpRequest, httpHandler } from "./lib/http.ts";
+import { lambda } from "./lib/lambda.ts";
+import { models } from "./lib/models.ts";
 import { load, turns } from "./lib/streams.ts";
 
-type Route = (deps: Deps, request: HttpRequest, id: string) => Promise<unknown>;
+type HistoryDeps = Pick<Deps, "authenticate" | "database" | "log" | "models" | "logger">;
+type Route = (deps: HistoryDeps, request: HttpRequest, id: string) => Promise<unknown>;
 
 /** The routes of docs/PROTOCOL.md. A group in a pattern is the id of what is asked for. */
 const routes: readonly { pattern: RegExp; answer: Route }[] = [
@@ -18,7 +24,7 @@ const routes: readonly { pattern: RegExp; answer: Route }[] = [
  * History over HTTP, for one tenant. Conversations are shown as far as the projection has got; a
  * turn's events come from the log itself.
  */
-export function history(deps: Deps): HttpHandler {
+export function history(deps: HistoryDeps): HttpHandler {
   return httpHandler(deps, async (request) => {
     for (const { pattern, answer } of routes) {
       const match = pattern.exec(request.path);
@@ -30,7 +36,7 @@ export function history(deps: Deps): HttpHandler {
   });
 }
 
-async function listModels({ models }: Deps): Promise<unknown> {
+async function listModels({ models }: HistoryDeps): Promise<unknown> {
   const shown = models.all().map(({ model, revision, default: isDefault }) => {
     return { model, revision, default: isDefault };
   });
@@ -38,14 +44,14 @@ async function listModels({ models }: Deps): Promise<unknown> {
 }
 
 async function listConversations(
-  { database }: Deps,
+  { database }: HistoryDeps,
   { query, identity }: HttpRequest,
 ): Promise<unknown> {
   return conversationPage(database, identity.tenantId, query);
 }
 
 async function showConversation(
-  { database }: Deps,
+  { database }: HistoryDeps,
   { identity, log }: HttpRequest,
   id: string,
 ): Promise<unknown> {
@@ -56,7 +62,7 @@ async function showConversation(
 }
 
 async function showEvents(
-  deps: Deps,
+  deps: HistoryDeps,
   { identity, log }: HttpRequest,
   turnId: string,
 ): Promise<unknown> {
@@ -65,3 +71,5 @@ async function showEvents(
   if (state.status !== "none" && state.tenantId === identity.tenantId) return { turnId, events };
   throw new AxonError("turn_not_found", `There is no turn ${turnId}.`);
 }
+
+export const handler = lambda(history, [credentials, database, eventLog, models]);

@@ -1,10 +1,15 @@
 import { type Report, reportSchema } from "../events/jobs.ts";
 import { isTerminal, type TurnCommand } from "../events/turn.ts";
-import { leave } from "./lib/admission.ts";
+import { admissionLimits, leave } from "./lib/admission.ts";
 import { type QueueHandler, queueHandler } from "./lib/batches.ts";
-import type { Deps } from "./lib/deps.ts";
+import { database } from "./lib/database.ts";
+import { eventLog } from "./lib/event-log.ts";
 import { execute } from "./lib/execute.ts";
-import { sendReleased } from "./lib/jobs.ts";
+import { type JobDeps, sendReleased } from "./lib/jobs.ts";
+import { lambda } from "./lib/lambda.ts";
+import { models } from "./lib/models.ts";
+import { queues } from "./lib/queues.ts";
+import { redis } from "./lib/redis.ts";
 import { turns } from "./lib/streams.ts";
 
 /**
@@ -12,7 +17,7 @@ import { turns } from "./lib/streams.ts";
  * decider has nothing to say about those. What is no report, or is about no turn, fails until it
  * ends among the dead letters, where someone can look at it.
  */
-export function report(deps: Deps): QueueHandler {
+export function report(deps: JobDeps): QueueHandler {
   return queueHandler(deps, async (body, log) => {
     const message = reportSchema.parse(JSON.parse(body));
     const { turnId, correlationId } = message;
@@ -44,3 +49,5 @@ export function commandOf(message: Report): TurnCommand {
       return { type: "ReportFailed", ...ending, code: message.code, message: message.message };
   }
 }
+
+export const handler = lambda(report, [eventLog, redis, queues, database, models, admissionLimits]);

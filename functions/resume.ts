@@ -1,8 +1,12 @@
 import { AxonError } from "../events/errors.ts";
 import { resumeFrameSchema } from "../events/frames.ts";
+import { connections } from "./lib/connections.ts";
 import type { Deps } from "./lib/deps.ts";
+import { eventLog } from "./lib/event-log.ts";
+import { lambda } from "./lib/lambda.ts";
+import { redis } from "./lib/redis.ts";
 import { framesFromLog, streamPresence, tellsTheRecord } from "./lib/replay.ts";
-import { type SocketHandler, socketHandler } from "./lib/socket.ts";
+import { type SocketDeps, type SocketHandler, socketHandler } from "./lib/socket.ts";
 import { load, turns } from "./lib/streams.ts";
 import { watchTurn } from "./lib/watchers.ts";
 
@@ -11,7 +15,7 @@ import { watchTurn } from "./lib/watchers.ts";
  * token stream, and finds out by its epoch whether the stream still has that token. Where the stream has
  * expired, or tells another ending than the log, the log has the answer.
  */
-export function resume(deps: Deps): SocketHandler {
+export function resume(deps: SocketDeps & Pick<Deps, "log">): SocketHandler {
   return socketHandler(deps, resumeFrameSchema, async (request) => {
     const { turnId, after, epoch } = request.frame;
     const { state, events } = await load(deps.log, turns, turnId);
@@ -32,3 +36,5 @@ export function resume(deps: Deps): SocketHandler {
     await watchTurn(deps.redis, turnId, request.connectionId, { sent, epoch });
   });
 }
+
+export const handler = lambda(resume, [eventLog, redis, connections]);

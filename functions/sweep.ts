@@ -1,8 +1,13 @@
 import type { Context } from "aws-lambda";
-import { z } from "zod";
-import { release } from "./lib/admission.ts";
-import type { Deps } from "./lib/deps.ts";
-import { type JobOutcome, sendMissingJob, sendReleased } from "./lib/jobs.ts";
+import * as z from "zod";
+import { admissionLimits, release } from "./lib/admission.ts";
+import { database } from "./lib/database.ts";
+import { eventLog } from "./lib/event-log.ts";
+import { type JobDeps, type JobOutcome, sendMissingJob, sendReleased } from "./lib/jobs.ts";
+import { lambda } from "./lib/lambda.ts";
+import { models } from "./lib/models.ts";
+import { queues } from "./lib/queues.ts";
+import { redis } from "./lib/redis.ts";
 import type { RequestLog } from "./lib/request-log.ts";
 import { stack } from "./lib/stack.ts";
 
@@ -22,7 +27,7 @@ const pageSize = 200;
  * outbox, for jobs that a queue has lost and turns whose leader died without a successor. It is also how
  * admission comes to know again what Redis has lost, and that there is more room than there was.
  */
-export function sweep(deps: Deps): (tick: SweepTick, context: Context) => Promise<SweepResult> {
+export function sweep(deps: JobDeps): (tick: SweepTick, context: Context) => Promise<SweepResult> {
   return stack<SweepTick, SweepResult>(deps, { keysOf: () => ({}) }, async (tick, { log }) => {
     const { ignoreMarkers: ignoreMarker } = tickSchema.parse(tick);
     const result = {
@@ -52,7 +57,7 @@ export function sweep(deps: Deps): (tick: SweepTick, context: Context) => Promis
 }
 
 /** Sends what may be sent by now, at each revision. */
-async function sendWaiting(deps: Deps, log: RequestLog): Promise<void> {
+async function sendWaiting(deps: JobDeps, log: RequestLog): Promise<void> {
   for (const { revision } of deps.models.all()) {
     for (;;) {
       const released = await release(deps, revision);
@@ -69,7 +74,7 @@ const rowsSchema = z.array(
 /** The open turns, in the order in which they were asked. */
 async function* openTurns({
   database,
-}: Deps): AsyncGenerator<{ turnId: string; revision: string }> {
+}: JobDeps): AsyncGenerator<{ turnId: string; revision: string }> {
   let after = ["-infinity", ""];
   for (;;) {
     // The time as text: a Date would lose its microseconds, and with them the place to go on from.
@@ -86,3 +91,5 @@ async function* openTurns({
     after = [last.requested_at, last.id];
   }
 }
+
+export const handler = lambda(sweep, [eventLog, redis, queues, database, models, admissionLimits]);

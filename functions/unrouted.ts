@@ -1,14 +1,20 @@
 import { AxonError } from "../events/errors.ts";
 import { cancelFrameSchema, chatFrameSchema, resumeFrameSchema } from "../events/frames.ts";
-import type { Deps } from "./lib/deps.ts";
-import { parseObject, rawSocketHandler, type SocketHandler } from "./lib/socket.ts";
+import { connections } from "./lib/connections.ts";
+import { lambda } from "./lib/lambda.ts";
+import {
+  type AnswerDeps,
+  parseObject,
+  rawSocketHandler,
+  type SocketHandler,
+} from "./lib/socket.ts";
 
 const actions = [chatFrameSchema, cancelFrameSchema, resumeFrameSchema].map(
   (schema) => schema.shape.action.value,
 );
 
 /** Answers what the gateway could not route: no JSON, or an action that nothing here is called. */
-export function unrouted(deps: Deps): SocketHandler {
+export function unrouted(deps: AnswerDeps): SocketHandler {
   return rawSocketHandler(deps, async (event) => {
     parseObject(event);
     throw new AxonError(
@@ -18,3 +24,5 @@ export function unrouted(deps: Deps): SocketHandler {
     );
   });
 }
+
+export const handler = lambda(unrouted, [connections]);

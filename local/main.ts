@@ -26,6 +26,9 @@ By the environment:
   AXON_API_KEYS    more keys: [{"sha256":"…","tenantId":"a","userId":"b"}], hashes of the keys
   REDIS_URL, DATABASE_URL, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB
                    a server to use instead of one of ours
+  AXON_ENGINE=vllm AXON_ENGINE_URL=http://127.0.0.1:8000
+                   a vLLM server computes, with its own model. AXON_ENGINE=openai: any server with
+                   OpenAI's API, and --model for the tokenizer. docs/ENGINES.md
   AXON_WEIGHTS, AXON_TRANSPORT, AXON_SLOTS, AXON_CONTEXT_TOKENS, AXON_CACHE_MIB, AXON_ABANDON_MS,
   AXON_MS_PER_TOKEN
                    of the engine: node dataplane/worker.ts --help explains them

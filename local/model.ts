@@ -47,12 +47,7 @@ export function describeModel(path: string): StageModel {
       model: name,
       revision: `${queueSafe(name)}-${hashOf(contents)}`,
       contextTokens,
-      sampling: {
-        maxTokens: Math.min(generation.max_new_tokens, contextTokens),
-        temperature: generation.do_sample ? generation.temperature : 0,
-        topK: generation.top_k,
-        topP: generation.top_p,
-      },
+      sampling: samplingOf(generation, contextTokens),
     };
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
@@ -64,6 +59,20 @@ export function describeModel(path: string): StageModel {
       cause,
     );
   }
+}
+
+/** What a request gets that asks for nothing else, by the content of a generation_config.json. */
+export function samplingOf(
+  generationConfig: unknown,
+  contextTokens: number,
+): StageModel["sampling"] {
+  const generation = generationSchema.parse(generationConfig);
+  return {
+    maxTokens: Math.min(generation.max_new_tokens, contextTokens),
+    temperature: generation.do_sample ? generation.temperature : 0,
+    topK: generation.top_k,
+    topP: generation.top_p,
+  };
 }
 
 interface ModelFacts {
@@ -113,7 +122,7 @@ function readJson(folder: string, name: string): unknown {
 }
 
 /** A queue's name is at most 80 letters, digits, hyphens and underscores. */
-function queueSafe(name: string): string {
+export function queueSafe(name: string): string {
   return name.replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 50);
 }
 

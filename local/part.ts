@@ -23,6 +23,7 @@ export class StageError extends Error {
 export type StageErrorCode =
   | "data_folder_unusable"
   | "data_in_use"
+  | "engine_missing"
   | "invalid_option"
   | "model_missing"
   | "page_missing"

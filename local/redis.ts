@@ -42,7 +42,7 @@ export async function startRedis(options: RedisOptions): Promise<RunningPart> {
   return { ...server, url: `redis://127.0.0.1:${port}` };
 }
 
-interface RedisBinary {
+export interface RedisBinary {
   file: string;
   env: NodeJS.ProcessEnv;
 }
@@ -50,7 +50,8 @@ interface RedisBinary {
 /** Where the installer unpacks Debian's packages when it may not install them. */
 const unpacked = join(root, ".axon", "packages", "usr");
 
-function findRedis(): RedisBinary {
+/** @throws StageError redis_missing */
+export function findRedis(): RedisBinary {
   const names = ["redis-server", "valkey-server"];
   for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
     for (const name of names) {

@@ -5,8 +5,9 @@ import { startAwsEmulators } from "./aws-emulators.ts";
 import { type ChildCommand, startChild } from "./child-process.ts";
 import type { ControlPlaneConfig } from "./control-plane-config.ts";
 import { type DataFolder, openDataFolder } from "./data-folder.ts";
+import { stageEngine } from "./engine.ts";
 import { urlHost } from "./gateway-access.ts";
-import { describeModel, type StageModel } from "./model.ts";
+import type { StageModel } from "./model.ts";
 import { freePort, StageError, usablePort } from "./part.ts";
 import { root } from "./paths.ts";
 import { startPostgres } from "./postgres.ts";
@@ -65,7 +66,8 @@ const pageDir = join(root, "web", "dist");
  */
 export async function startStage(options: StageOptions): Promise<Stage> {
   const modelDir = resolve(options.modelDir ?? bundledModelDir);
-  const model = describeModel(modelDir);
+  const engineEnv = { ...process.env, ...options.env };
+  const { model, env: groupEnv } = await stageEngine(modelDir, options.ranks ?? 2, engineEnv);
   const apiKeys = stageApiKeys(options.apiKeys ?? []);
   if (!existsSync(join(pageDir, "index.html"))) {
     throw new StageError("page_missing", "The page is not built. Run: npm run build:web");
@@ -79,7 +81,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     folder.announce({ url, credential: developmentKey, queues, parts: roster.parts() });
   };
   const roster = createRoster(folder, announce, options.note ?? (() => undefined));
-  const context: Context = { options, modelDir, apiKeys, folder, roster };
+  const context: Context = { options, apiKeys, folder, roster };
   let quiesce = () => {};
   const stop = async () => {
     quiesce();
@@ -104,7 +106,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     const planeEnv = { ...env, ...plane.env };
     await allStarted([
       startRelays(context, planeEnv, doorEnvironment(host, doorPort, lambdaPort)),
-      startGroups(context, planeEnv),
+      startGroups(context, { ...planeEnv, ...groupEnv }),
     ]);
     announce();
     return { url: plane.url, credential: developmentKey, model, parts: roster.parts, stop };
@@ -124,7 +126,6 @@ interface StageQueues extends z.infer<typeof queuesSchema> {
 
 interface Context {
   options: StageOptions;
-  modelDir: string;
   apiKeys: StageApiKey[];
   folder: DataFolder;
   roster: Roster;
@@ -270,13 +271,12 @@ async function startRelays(context: Context, env: NodeJS.ProcessEnv, door: NodeJ
 }
 
 async function startGroups(context: Context, env: NodeJS.ProcessEnv) {
-  const { options, modelDir, roster } = context;
-  const groupEnv = { ...env, AXON_MODEL_DIR: modelDir, AXON_TP: String(options.ranks ?? 2) };
+  const { options, roster } = context;
   await allStarted(
     numbered("group", options.groups).map((name) =>
       roster.keep({
         name,
-        start: () => startChild(command(context, name, groupScript, groupEnv)),
+        start: () => startChild(command(context, name, groupScript, env)),
         describe: ({ pid, details }) => {
           const { groupId, revision, ranks } = groupSchema.parse(details);
           return [{ name, address: revision, pid, groupId, ranks }];

@@ -1,7 +1,7 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
-import { App } from "./app.tsx";
 import { loadConfig } from "./config.ts";
+import { SignIn } from "./sign-in.tsx";
 import "./styles.css";
 
 const container = document.getElementById("root");
@@ -9,10 +9,10 @@ if (container === null) throw new Error("The page has no #root.");
 const root = createRoot(container);
 
 loadConfig().then(
-  (config) =>
+  (stage) =>
     root.render(
       <StrictMode>
-        <App config={config} />
+        <SignIn stage={stage} />
       </StrictMode>,
     ),
   (error: unknown) =>

@@ -65,12 +65,10 @@ export function steadyEngine(options: {
   return {
     generate,
     describe: () => ({
-      ...{ model: "steady", fingerprint: "0", architecture: "none", parameters: 0 },
-      ...{ contextLength: 100_000, vocabularySize: 1, eosTokens: [0], ranks: 1, slots },
-      weights: "f32",
+      ...{ model: "steady", contextLength: 100_000, ranks: 1, slots },
     }),
     health: () => ({
-      ...{ state: "ready", runningTurns: 0, waitingTurns: 0, ranks: [], steps: 0 },
+      ...{ state: "ready", runningTurns: 0, waitingTurns: 0, room: slots, ranks: [], steps: 0 },
       cache: { pages: 0, usedPages: 0, reusedTokens: 0, preemptions: 0 },
     }),
     onFailure: () => {},

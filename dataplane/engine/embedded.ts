@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type {
+  CheckpointDescription,
   Engine,
-  EngineDescription,
   EngineEvent,
   EngineHealth,
   GenerateRequest,
@@ -45,7 +45,7 @@ export interface EmbeddedEngineOptions {
  * Throws EngineError: "invalid_request" for options, "invalid_checkpoint", "unsupported_model",
  * "forming_failed".
  */
-export async function startEmbeddedEngine(options: EmbeddedEngineOptions): Promise<Engine> {
+export async function startEmbeddedEngine(options: EmbeddedEngineOptions): Promise<EmbeddedEngine> {
   checkOptions(options);
   const { formingTimeoutMs, listen, ...given } = options;
   const counters = new EngineCounters();
@@ -65,7 +65,7 @@ export async function startEmbeddedEngine(options: EmbeddedEngineOptions): Promi
 /** The engine as its main thread has it: requests go to rank 0's loop, and events come back. */
 class EmbeddedEngine implements Engine {
   readonly #group: RankGroup;
-  readonly #description: EngineDescription;
+  readonly #description: CheckpointDescription;
   readonly #counters: EngineCounters;
   /** Requests that have not ended, by id. */
   readonly #queues = new Map<number, EventQueue<EngineEvent>>();
@@ -73,7 +73,7 @@ class EmbeddedEngine implements Engine {
   #failure: EngineError | undefined;
   #lastId = 0;
 
-  constructor(group: RankGroup, description: EngineDescription, counters: EngineCounters) {
+  constructor(group: RankGroup, description: CheckpointDescription, counters: EngineCounters) {
     this.#group = group;
     this.#description = description;
     this.#counters = counters;
@@ -86,7 +86,7 @@ class EmbeddedEngine implements Engine {
     });
   }
 
-  describe(): EngineDescription {
+  describe(): CheckpointDescription {
     return this.#description;
   }
 
@@ -128,6 +128,7 @@ class EmbeddedEngine implements Engine {
       state: this.#group.state,
       runningTurns: running,
       waitingTurns: this.#queues.size - running,
+      room: Math.max(0, this.#description.slots - this.#queues.size),
       ranks: this.#group.ranks,
       steps,
       cache,

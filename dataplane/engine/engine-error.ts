@@ -10,7 +10,10 @@ export type EngineErrorCode =
   | "invalid_request"
   /** The prompt leaves no room for an answer within the context length. */
   | "prompt_too_long"
-  /** A rank was not let into the group: secret, model, size or epoch differ. */
+  /**
+   * A rank was not let into the group: secret, model, size or epoch differ. Or a server does not let us
+   * in, or has the model no more.
+   */
   | "refused"
   /** A rank died or fell silent; the group ends with it. */
   | "rank_lost"
@@ -18,6 +21,10 @@ export type EngineErrorCode =
   | "leader_lost"
   /** The group was not complete in time. */
   | "forming_failed"
+  /** The server behind the engine is gone, dead, or makes no progress. */
+  | "server_lost"
+  /** The server behind the engine has refused the request again and again, for want of room. */
+  | "overloaded"
   /** The engine was closed. */
   | "closed"
   /** A defect of the engine itself. */

@@ -25,6 +25,8 @@ export interface GenerateRequest {
   promptTokens: readonly number[];
   /** Tokens of the answer that an earlier run has emitted; generation goes on after them. */
   emittedTokens: readonly number[];
+  /** Prompt and emitted tokens as text, for an engine that reads text instead of ids. */
+  text?: { prompt: string; emitted: string };
   /** Tokens of the answer at most, emitted and new ones together. */
   maxTokens: number;
   sampling: Sampling;
@@ -45,7 +47,15 @@ export type FinishReason = "stop" | "length" | "cancelled";
 
 /** A finish is the last event. Tokens that end an answer are not reported as tokens. */
 export type EngineEvent =
-  | { type: "token"; token: number }
+  | {
+      type: "token";
+      token: number;
+      /**
+       * What the token adds to the answer, from an engine that turns its tokens into text itself: whole
+       * characters, or "" where it completes none.
+       */
+      text?: string;
+    }
   | { type: "finish"; reason: FinishReason };
 
 /** How weights are kept: as they are in f32, or in int8 with a scale for each 32 of them. */
@@ -53,18 +63,22 @@ export type WeightFormat = "f32" | "int8";
 
 export interface EngineDescription {
   model: string;
+  /** Tokens of prompt and answer together, at most. */
+  contextLength: number;
+  ranks: number;
+  /** Requests that can run at the same time; others wait. */
+  slots: number;
+}
+
+/** What is known of a model whose checkpoint this process has read itself. */
+export interface CheckpointDescription extends EngineDescription {
   /** The same for two copies of the same weights, and for no other weights. */
   fingerprint: string;
   architecture: string;
   parameters: number;
-  /** Tokens of prompt and answer together, at most. */
-  contextLength: number;
   vocabularySize: number;
   /** Each of these ends an answer. */
   eosTokens: number[];
-  ranks: number;
-  /** Requests that can run at the same time; others wait. */
-  slots: number;
   weights: WeightFormat;
 }
 
@@ -72,6 +86,8 @@ export interface EngineHealth {
   state: "forming" | "ready" | "failed" | "closed";
   runningTurns: number;
   waitingTurns: number;
+  /** Requests more that would run at once, as far as is known now; others would wait. */
+  room: number;
   ranks: { rank: number; pid: number; alive: boolean }[];
   /** Steps run since the start: a busy engine whose number stands still is stuck. */
   steps: number;

@@ -10,7 +10,7 @@
 
 import type { Worker } from "node:worker_threads";
 import { allocateSharedGroup, closeSharedGroup } from "./collectives/shared-memory.ts";
-import type { EngineDescription, EngineHealth } from "./engine.ts";
+import type { CheckpointDescription, EngineHealth } from "./engine.ts";
 import { EngineError } from "./engine-error.ts";
 import { type RankMember, startRankProcess, startRankThread } from "./rank-members.ts";
 import type { FromRankZero, RankZeroOptions, RequestEvent, ToRankZero } from "./rank-messages.ts";
@@ -37,7 +37,7 @@ export class RankGroup {
   readonly #rankZero: Worker;
   /** In the order of ranks, rank 0 among them. */
   readonly #members: RankMember[] = [];
-  readonly #ready = Promise.withResolvers<EngineDescription>();
+  readonly #ready = Promise.withResolvers<CheckpointDescription>();
   #error: EngineError | undefined;
   #closing: Promise<void> | undefined;
   #onFailure: (error: EngineError) => void = () => {};

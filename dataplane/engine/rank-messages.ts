@@ -1,4 +1,9 @@
-import type { EngineDescription, EngineEvent, GenerateRequest, WeightFormat } from "./engine.ts";
+import type {
+  CheckpointDescription,
+  EngineEvent,
+  GenerateRequest,
+  WeightFormat,
+} from "./engine.ts";
 import type { EngineErrorCode } from "./engine-error.ts";
 
 /** What rank 0's thread is started with. */
@@ -48,6 +53,6 @@ export type ToRankZero =
 
 export type FromRankZero =
   | { kind: "listening"; port: number }
-  | { kind: "ready"; description: EngineDescription }
+  | { kind: "ready"; description: CheckpointDescription }
   | { kind: "events"; events: RequestEvent[] }
   | { kind: "failed"; code: EngineErrorCode; message: string };

@@ -1,4 +1,4 @@
-import type { EngineDescription, GenerateRequest } from "./engine.ts";
+import type { CheckpointDescription, GenerateRequest } from "./engine.ts";
 import { EngineError } from "./engine-error.ts";
 
 /**
@@ -7,7 +7,7 @@ import { EngineError } from "./engine-error.ts";
  */
 export function checkRequest(
   request: GenerateRequest,
-  { contextLength, vocabularySize }: EngineDescription,
+  { contextLength, vocabularySize }: CheckpointDescription,
 ): void {
   const { id, promptTokens, emittedTokens, maxTokens, sampling } = request;
   const need = (holds: boolean, field: string, rule: string) => {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "@aws-lambda-powertools/logger";
-import type { Redis } from "ioredis";
 import type { ServerFrame } from "../../events/frames.ts";
+import type { RedisClient } from "../../events/redis-client.ts";
 import {
   relayOf,
   relayShardOf,
@@ -18,7 +18,7 @@ import { Feed, hasNews, mayBeCut, type SaidToken, type Watcher } from "./feed.ts
 import type { WatchRecord } from "./watch-record.ts";
 
 export interface DeliveryDeps {
-  redis: Redis;
+  redis: RedisClient;
   connections: Connections;
   logger: Logger;
   now: () => number;

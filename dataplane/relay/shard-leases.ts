@@ -1,6 +1,6 @@
-import type { Redis } from "ioredis";
+import { RedisBatch } from "../../events/redis-batch.ts";
+import type { RedisClient } from "../../events/redis-client.ts";
 import { relayShards, shardLeaseKey } from "../../events/redis-keys.ts";
-import { repliesOf } from "../redis-replies.ts";
 import { defineScripts } from "../scripts.ts";
 
 /** With a renewal every second, a dead relay's shards have another owner within 3 s. */
@@ -11,7 +11,7 @@ const shardLeaseMs = 1_900;
  * up to its share of all; of what it has above that it gives one back at a time.
  */
 export function shardLeases(
-  redis: Redis,
+  redis: RedisClient,
   relayId: string,
   on: { taken: (shard: number) => Promise<void>; lost: (shard: number) => Promise<void> },
 ) {
@@ -19,10 +19,11 @@ export function shardLeases(
   const owned = new Set<number>();
 
   const keep = async (shards: readonly number[], leaseMs: number): Promise<Set<number>> => {
-    if (shards.length === 0) return new Set();
-    const pipeline = redis.pipeline();
-    for (const shard of shards) pipeline.axonKeepLease(shardLeaseKey(shard), relayId, leaseMs);
-    const replies = repliesOf(await pipeline.exec());
+    const batch = new RedisBatch(redis);
+    for (const key of shards.map(shardLeaseKey)) {
+      batch.add(key, (lease) => lease.axonKeepLease(key, relayId, leaseMs));
+    }
+    const replies = await batch.exec();
     return new Set(shards.filter((_, i) => replies[i] === 1));
   };
 

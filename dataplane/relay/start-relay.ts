@@ -1,5 +1,6 @@
 import type { Logger } from "@aws-lambda-powertools/logger";
 import type { Redis } from "ioredis";
+import { redisSubscriber } from "../../events/redis-client.ts";
 import {
   relayChannel,
   shardChannel,
@@ -38,7 +39,7 @@ const drainMs = 2_000;
 /** A relay: leases of shards, notifications of watched turns, deliveries to their connections. */
 export async function startRelay(relayId: string, deps: RelayDeps): Promise<Relay> {
   const { redis, logger, onRelays = () => {} } = deps;
-  const subscriber = redis.duplicate();
+  const subscriber = redisSubscriber(redis);
   const delivery = new Delivery(deps, turnChannels(subscriber), watchRecord(redis));
   const presence = relayPresence(redis, relayId);
   const watchers = takeUp(redis, relayId, delivery);

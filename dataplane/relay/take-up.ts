@@ -1,5 +1,6 @@
-import type { Redis } from "ioredis";
 import { z } from "zod";
+import { RedisBatch } from "../../events/redis-batch.ts";
+import type { RedisClient } from "../../events/redis-client.ts";
 import {
   parseWatcherValue,
   relayOf,
@@ -8,14 +9,13 @@ import {
   turnWatchersKey,
   type WatcherProgress,
 } from "../../events/redis-keys.ts";
-import { repliesOf } from "../redis-replies.ts";
 import type { Delivery } from "./delivery.ts";
 
 /**
  * Finds watchers by what is noted of them in Redis: those of a shard that another relay had before, and
  * those whose announcement nobody could hear. Each is served on from where it has got.
  */
-export function takeUp(redis: Redis, relayId: string, delivery: Delivery) {
+export function takeUp(redis: RedisClient, relayId: string, delivery: Delivery) {
   async function from(
     turnsKey: string,
     isOurs: (connectionId: string) => boolean,
@@ -45,12 +45,12 @@ export function takeUp(redis: Redis, relayId: string, delivery: Delivery) {
 
 type NotedTurn = [turnId: string, watchers: [connectionId: string, has: WatcherProgress][]];
 
-async function notedWatchers(redis: Redis, turnsKey: string): Promise<NotedTurn[]> {
+async function notedWatchers(redis: RedisClient, turnsKey: string): Promise<NotedTurn[]> {
   const turnIds = await redis.smembers(turnsKey);
   if (turnIds.length === 0) return [];
-  const pipeline = redis.pipeline();
-  for (const turnId of turnIds) pipeline.hgetall(turnWatchersKey(turnId));
-  const replies = repliesOf(await pipeline.exec());
+  const batch = new RedisBatch(redis);
+  for (const key of turnIds.map(turnWatchersKey)) batch.add(key, (turn) => turn.hgetall(key));
+  const replies = await batch.exec();
   return turnIds.map((turnId, i) => {
     const values = Object.entries(z.record(z.string(), z.string()).parse(replies[i]));
     return [turnId, values.map(([id, value]) => [id, parseWatcherValue(value)])];

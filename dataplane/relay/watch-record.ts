@@ -1,12 +1,12 @@
-import type { Redis } from "ioredis";
 import { z } from "zod";
+import { RedisBatch } from "../../events/redis-batch.ts";
+import type { RedisClient } from "../../events/redis-client.ts";
 import {
   connectionTurnsKey,
   turnWatchersKey,
   watcherValue,
   watchRoute,
 } from "../../events/redis-keys.ts";
-import { repliesOf } from "../redis-replies.ts";
 import { defineScripts } from "../scripts.ts";
 import type { Watcher } from "./feed.ts";
 
@@ -23,20 +23,20 @@ export interface WatchRecord {
 /** A record of a running turn that nobody refreshes is forgotten after this. */
 const ttlSeconds = 24 * 3_600;
 
-export function watchRecord(redis: Redis): WatchRecord {
+export function watchRecord(redis: RedisClient): WatchRecord {
   defineScripts(redis);
   return {
     async save(watchers) {
-      const pipeline = redis.pipeline();
+      const batch = new RedisBatch(redis);
       for (const watcher of watchers) {
         watcher.unsaved = false;
         const { feed, connectionId } = watcher;
         const key = turnWatchersKey(feed.turnId);
-        pipeline.axonNoteProgress(key, connectionId, watcherValue(watcher));
+        const entry = watcherValue(watcher);
+        batch.add(key, (turn) => turn.axonNoteProgress(key, connectionId, entry));
       }
-      if (pipeline.length === 0) return;
       try {
-        repliesOf(await pipeline.exec());
+        await batch.exec();
       } catch (error) {
         for (const watcher of watchers) watcher.unsaved = true;
         throw error;
@@ -44,32 +44,32 @@ export function watchRecord(redis: Redis): WatchRecord {
     },
 
     async enter(watchers) {
-      const pipeline = redis.pipeline();
+      const batch = new RedisBatch(redis);
       for (const watcher of watchers) {
         const { connectionId, feed } = watcher;
         const { turnId } = feed;
-        pipeline
-          .hset(turnWatchersKey(turnId), connectionId, watcherValue(watcher))
-          .expire(turnWatchersKey(turnId), ttlSeconds)
-          .sadd(watchRoute(turnId, connectionId).turnsKey, turnId)
-          .sadd(connectionTurnsKey(connectionId), turnId)
-          .expire(connectionTurnsKey(connectionId), ttlSeconds);
+        const key = turnWatchersKey(turnId);
+        const entry = watcherValue(watcher);
+        const { turnsKey } = watchRoute(turnId, connectionId);
+        const ownKey = connectionTurnsKey(connectionId);
+        batch
+          .add(key, (turn) => turn.hset(key, connectionId, entry).expire(key, ttlSeconds))
+          .add(turnsKey, (route) => route.sadd(turnsKey, turnId))
+          .add(ownKey, (own) => own.sadd(ownKey, turnId).expire(ownKey, ttlSeconds));
       }
-      if (pipeline.length > 0) repliesOf(await pipeline.exec());
+      await batch.exec();
     },
 
     async remove({ feed: { turnId }, connectionId }) {
       const { turnsKey } = watchRoute(turnId, connectionId);
-      const replies = repliesOf(
-        await redis
-          .pipeline()
-          .hdel(turnWatchersKey(turnId), connectionId)
-          .srem(connectionTurnsKey(connectionId), turnId)
-          .hkeys(turnWatchersKey(turnId))
-          .exec(),
-      );
+      const key = turnWatchersKey(turnId);
+      const ownKey = connectionTurnsKey(connectionId);
+      const [, left] = await new RedisBatch(redis)
+        .add(key, (turn) => turn.hdel(key, connectionId).hkeys(key))
+        .add(ownKey, (own) => own.srem(ownKey, turnId))
+        .exec();
       // Also those that only the record knows. Front door and shard have sets of their own.
-      const others = z.array(z.string()).parse(replies[2]);
+      const others = z.array(z.string()).parse(left);
       const stays = others.some((other) => watchRoute(turnId, other).turnsKey === turnsKey);
       if (!stays) await redis.srem(turnsKey, turnId);
     },

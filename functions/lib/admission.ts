@@ -1,10 +1,11 @@
-import type { Redis } from "ioredis";
-import { z } from "zod";
+import * as z from "zod";
 import { AxonError } from "../../events/errors.ts";
+import type { RedisClient } from "../../events/redis-client.ts";
 import { admissionKeys, groupKey, groupsKey } from "../../events/redis-keys.ts";
 import type { Priority } from "../../events/turn-events.ts";
 import { admissionScripts } from "./admission-scripts.ts";
 import type { Deps } from "./deps.ts";
+import { json, provider } from "./provider.ts";
 import { runScript } from "./redis-script.ts";
 import type { RequestedTurn } from "./streams.ts";
 
@@ -35,6 +36,30 @@ export interface AdmissionSettings {
   /** By tenant, how often it is served in one round; 1 where it is not named. */
   tenantWeights: Readonly<Record<string, number>>;
 }
+
+export const admissionLimits = provider(
+  ["admission"],
+  z.object({
+    AXON_TENANT_IN_FLIGHT: z.coerce.number().int().min(1).default(8),
+    AXON_TENANT_WEIGHTS: z
+      .string()
+      .default("{}")
+      .pipe(json)
+      .pipe(z.record(z.string(), z.number().min(0.01).max(1_000))),
+    AXON_DEFAULT_ROOM: z.coerce.number().int().min(1).default(32),
+    AXON_MAX_WAIT_MS: z.coerce.number().int().min(0).default(120_000),
+  }),
+  (env) => ({
+    admission: {
+      tenantInFlight: env.AXON_TENANT_IN_FLIGHT,
+      tenantWeights: env.AXON_TENANT_WEIGHTS,
+      tenantHeld: 100,
+      roomFactor: 2,
+      defaultRoom: env.AXON_DEFAULT_ROOM,
+      maxWaitMs: env.AXON_MAX_WAIT_MS,
+    },
+  }),
+);
 
 /** What of a handler's dependencies admission needs. */
 export type AdmissionDeps = Pick<Deps, "redis" | "admission">;
@@ -171,11 +196,11 @@ async function run(
 
 /** A reading counts for a second, which is how often groups tell of themselves. */
 const roomTtlMs = 1_000;
-const rooms = new WeakMap<Redis, Map<string, { slots: number; readAt: number }>>();
+const rooms = new WeakMap<RedisClient, Map<string, { slots: number; readAt: number }>>();
 
 /** How many of a revision's turns may be in flight, by the slots of its living groups. */
 async function roomOf(
-  redis: Redis,
+  redis: RedisClient,
   revision: string,
   { roomFactor, defaultRoom }: AdmissionSettings,
 ): Promise<number> {
@@ -189,7 +214,7 @@ async function roomOf(
   return reading.slots === 0 ? defaultRoom : Math.ceil(reading.slots * roomFactor);
 }
 
-async function slotsOf(redis: Redis, revision: string): Promise<number> {
+async function slotsOf(redis: RedisClient, revision: string): Promise<number> {
   const groupIds = await redis.zrange(groupsKey(revision), "0", "-1");
   // A group whose hash has expired is gone.
   const slots = await Promise.all(groupIds.map((id) => redis.hget(groupKey(id), "slots")));

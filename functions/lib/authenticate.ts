@@ -1,8 +1,9 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { createRemoteJWKSet, errors, jwtVerify } from "jose";
-import { z } from "zod";
+import * as z from "zod";
 import { AxonError } from "../../events/errors.ts";
 import { isOutage } from "./failures.ts";
+import { json, provider } from "./provider.ts";
 
 /** Who is asking. */
 export interface Identity {
@@ -16,7 +17,7 @@ export interface Identity {
  */
 export type Authenticate = (credential: string) => Promise<Identity>;
 
-export const apiKeysSchema = z.array(
+const apiKeysSchema = z.array(
   z.strictObject({
     /** SHA-256 of the key, in hex. The key itself is known to its owner only. */
     sha256: z.string().regex(/^[0-9a-f]{64}$/),
@@ -30,6 +31,36 @@ export interface TokenIssuer {
   issuer: string;
   audience: string;
 }
+
+const credentialsSchema = z
+  .object({
+    AXON_API_KEYS: z.string().default("[]").pipe(json).pipe(apiKeysSchema),
+    AXON_JWKS_URL: z.url().optional(),
+    AXON_JWT_ISSUER: z.string().min(1).optional(),
+    AXON_JWT_AUDIENCE: z.string().min(1).optional(),
+  })
+  .transform((env, context) => {
+    const { AXON_API_KEYS: apiKeys, AXON_JWKS_URL, AXON_JWT_ISSUER, AXON_JWT_AUDIENCE } = env;
+    if (AXON_JWKS_URL === undefined) return { apiKeys, tokens: undefined };
+    if (AXON_JWT_ISSUER === undefined || AXON_JWT_AUDIENCE === undefined) {
+      context.addIssue({
+        code: "custom",
+        path: [AXON_JWT_ISSUER === undefined ? "AXON_JWT_ISSUER" : "AXON_JWT_AUDIENCE"],
+        message: "must be set together with AXON_JWKS_URL",
+      });
+      return z.NEVER;
+    }
+    const tokens = {
+      jwksUrl: AXON_JWKS_URL,
+      issuer: AXON_JWT_ISSUER,
+      audience: AXON_JWT_AUDIENCE,
+    };
+    return { apiKeys, tokens };
+  });
+
+export const credentials = provider(["authenticate"], credentialsSchema, ({ apiKeys, tokens }) => ({
+  authenticate: authenticator(apiKeys, tokens),
+}));
 
 const claimsSchema = z.object({ sub: z.string().min(1), tenantId: z.string().min(1) });
 

@@ -52,7 +52,7 @@ export type QueueHandler = (event: SQSEvent, context: Context) => Promise<SQSBat
 
 /** The handler of a queue. A message that fails comes again, and at last joins the dead letters. */
 export function queueHandler(
-  deps: Deps,
+  deps: Pick<Deps, "logger">,
   handle: (body: string, log: RequestLog) => Promise<void>,
 ): QueueHandler {
   return stack(deps, { keysOf: () => ({}) }, async (event, { log }) => {
@@ -81,7 +81,7 @@ export type TableStreamHandler = (
  * ones after it are handled again: `handle` must not mind seeing a commit twice.
  */
 export function tableStreamHandler(
-  deps: Deps,
+  deps: Pick<Deps, "logger">,
   handle: (commit: Commit, log: RequestLog) => Promise<void>,
 ): TableStreamHandler {
   return stack(deps, { keysOf: () => ({}) }, async (event, { log }) => {

@@ -1,10 +1,23 @@
 import {
-  type ApiGatewayManagementApiClient,
+  ApiGatewayManagementApiClient,
   ApiGatewayManagementApiServiceException,
   DeleteConnectionCommand,
   PostToConnectionCommand,
 } from "@aws-sdk/client-apigatewaymanagementapi";
+import * as z from "zod";
 import type { ServerFrame } from "../../events/frames.ts";
+import { awsClient } from "./aws-client.ts";
+import { provider } from "./provider.ts";
+
+/** The way back to the connections of the WebSocket. */
+export const connections = provider(
+  ["sendFrame", "closeConnection"],
+  z.object({ AXON_CONNECTIONS_ENDPOINT: z.url({ protocol: /^https?$/ }) }),
+  ({ AXON_CONNECTIONS_ENDPOINT: endpoint }) => {
+    const client = new ApiGatewayManagementApiClient({ ...awsClient, endpoint });
+    return { sendFrame: apiGatewaySender(client), closeConnection: apiGatewayCloser(client) };
+  },
+);
 
 /**
  * Sends one frame to a browser; "gone" when its connection has closed for good.
@@ -13,7 +26,7 @@ import type { ServerFrame } from "../../events/frames.ts";
 export type SendFrame = (connectionId: string, frame: ServerFrame) => Promise<"sent" | "gone">;
 
 /** Sends frames through API Gateway's callback API. */
-export function apiGatewaySender(client: ApiGatewayManagementApiClient): SendFrame {
+function apiGatewaySender(client: ApiGatewayManagementApiClient): SendFrame {
   return async (connectionId, frame) => {
     try {
       const Data = JSON.stringify(frame);
@@ -29,7 +42,7 @@ export function apiGatewaySender(client: ApiGatewayManagementApiClient): SendFra
 /** Closes a connection; one that has closed already is as good. */
 export type CloseConnection = (connectionId: string) => Promise<void>;
 
-export function apiGatewayCloser(client: ApiGatewayManagementApiClient): CloseConnection {
+function apiGatewayCloser(client: ApiGatewayManagementApiClient): CloseConnection {
   return async (ConnectionId) => {
     try {
       await client.send(new DeleteConnectionCommand({ ConnectionId }));

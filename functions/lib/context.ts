@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type ChatMessage, chatMessageSchema, messageBody } from "../../events/jobs.ts";
 import { contextKey } from "../../events/redis-keys.ts";
 import type { Deps } from "./deps.ts";
@@ -25,6 +25,8 @@ export interface ConversationContext {
   runningTurnId: string | undefined;
 }
 
+export type ContextDeps = Pick<Deps, "log" | "redis" | "database" | "logger">;
+
 /** UTF-8 bytes of JSON that prompt and context may have in a job, of the 256 KB that SQS takes. */
 export const contextBytes = 190_000;
 
@@ -38,7 +40,7 @@ type Known = Map<string, ChatMessage[]>;
 
 /** The context of the turn that comes after `turnIds`, which are oldest first. */
 export async function contextAfter(
-  deps: Deps,
+  deps: ContextDeps,
   conversationId: string,
   turnIds: readonly string[],
 ): Promise<ConversationContext> {
@@ -79,25 +81,32 @@ export async function contextAfter(
   return { exchanges, latest, runningTurnId };
 }
 
-async function cachedTurns({ redis }: Deps, conversationId: string): Promise<Known> {
+async function cachedTurns({ redis }: Pick<Deps, "redis">, conversationId: string): Promise<Known> {
   const text = await redis.get(contextKey(conversationId));
   if (text === null) return new Map();
   const turns = cacheSchema.parse(JSON.parse(text));
   return new Map(turns.map(({ turnId, messages }) => [turnId, messages]));
 }
 
-async function cache({ redis }: Deps, conversationId: string, known: Known): Promise<void> {
+async function cache(
+  { redis }: Pick<Deps, "redis">,
+  conversationId: string,
+  known: Known,
+): Promise<void> {
   const turns = [...known].map(([turnId, messages]) => ({ turnId, messages }));
   await redis.set(contextKey(conversationId), JSON.stringify(turns), "EX", contextTtlSeconds);
 }
 
 /** Fills the cache from the projection, once that has moved on. */
-export async function refreshContext(deps: Deps, conversationId: string): Promise<void> {
+export async function refreshContext(
+  deps: Pick<Deps, "redis" | "database">,
+  conversationId: string,
+): Promise<void> {
   await cache(deps, conversationId, await endedTurns(deps, conversationId));
 }
 
 /** While PostgreSQL is away the log answers in its place, more slowly. */
-async function projectedTurns(deps: Deps, conversationId: string): Promise<Known> {
+async function projectedTurns(deps: ContextDeps, conversationId: string): Promise<Known> {
   try {
     return await endedTurns(deps, conversationId);
   } catch (error) {
@@ -117,7 +126,10 @@ const rowSchema = z.object({
   answer: z.string().nullable(),
 });
 
-async function endedTurns({ database }: Deps, conversationId: string): Promise<Known> {
+async function endedTurns(
+  { database }: Pick<Deps, "database">,
+  conversationId: string,
+): Promise<Known> {
   const { rows } = await database.query(
     `SELECT t.id AS turn_id, t.status, prompt.content AS prompt, answer.content AS answer
      FROM turns t

@@ -1,5 +1,5 @@
 import type { Pool } from "pg";
-import { z } from "zod";
+import * as z from "zod";
 import { idSchema } from "../../events/frames.ts";
 import { type Timings, timingsSchema, type Usage } from "../../events/turn-events.ts";
 import { refusalOf } from "./refusals.ts";

@@ -24,7 +24,7 @@ export type HttpHandler = (
 
 /** The handler of HTTP requests with a Bearer credential. What `handle` returns is sent as JSON. */
 export function httpHandler(
-  deps: Deps,
+  deps: Pick<Deps, "authenticate" | "logger">,
   handle: (request: HttpRequest) => Promise<unknown>,
 ): HttpHandler {
   return stack(

@@ -5,13 +5,16 @@ import { type ChatMessage, messageBody, type SentJob } from "../../events/jobs.t
 import { turnKey, turnSentKey } from "../../events/redis-keys.ts";
 import { sparseSampling } from "../../events/sampling.ts";
 import { isTerminal } from "../../events/turn.ts";
-import { admit, confirm, leave, tenantOf } from "./admission.ts";
-import { contextAfter, contextBytes, jsonBytes } from "./context.ts";
+import { type AdmissionDeps, admit, confirm, leave, tenantOf } from "./admission.ts";
+import { type ContextDeps, contextAfter, contextBytes, jsonBytes } from "./context.ts";
 import type { Deps } from "./deps.ts";
 import { sentTtlSeconds } from "./lifetimes.ts";
 import type { Model } from "./models.ts";
 import type { RequestLog } from "./request-log.ts";
 import { conversations, load, type RequestedTurn, turns } from "./streams.ts";
+
+/** What sending a job needs that admission has let go. */
+export type JobDeps = ContextDeps & AdmissionDeps & Pick<Deps, "sqs" | "models">;
 
 /**
  * Sends a turn's job to the queue of its revision, and leaves a mark that it was sent. Sending it
@@ -19,7 +22,7 @@ import { conversations, load, type RequestedTurn, turns } from "./streams.ts";
  * @throws AxonError internal when the revision is in the catalog no more.
  */
 export async function sendJob(
-  deps: Deps,
+  deps: Pick<Deps, "sqs" | "models" | "redis">,
   turn: RequestedTurn,
   exchanges: readonly ChatMessage[][],
 ): Promise<void> {
@@ -90,7 +93,7 @@ export type JobOutcome =
  * taken in again on the way; so the caller names open turns in the order in which they were asked.
  */
 export async function sendMissingJob(
-  deps: Deps,
+  deps: JobDeps,
   { turnId, revision }: { turnId: string; revision: string },
   log: RequestLog,
   { ignoreMarker = false }: { ignoreMarker?: boolean } = {},
@@ -122,7 +125,10 @@ export async function sendMissingJob(
   }
 }
 
-async function underWay(deps: Deps, turnId: string): Promise<"marked" | "held" | undefined> {
+async function underWay(
+  deps: Pick<Deps, "redis">,
+  turnId: string,
+): Promise<"marked" | "held" | undefined> {
   if (await wasSent(deps, turnId)) return "marked";
   return (await hasLease(deps, turnId)) ? "held" : undefined;
 }
@@ -135,7 +141,7 @@ const sendsAtOnce = 10;
  * and is sent by the sweep. A turn that has ended leaves, and the next one takes its place.
  */
 export async function sendReleased(
-  deps: Deps,
+  deps: JobDeps,
   turnIds: readonly string[],
   log: RequestLog,
 ): Promise<void> {
@@ -156,7 +162,7 @@ export async function sendReleased(
   await Promise.all(Array.from({ length: sendsAtOnce }, sendEach));
 }
 
-async function sendWithContext(deps: Deps, turn: RequestedTurn): Promise<void> {
+async function sendWithContext(deps: JobDeps, turn: RequestedTurn): Promise<void> {
   await sendJob(deps, turn, await exchangesBefore(deps, turn));
 }
 
@@ -170,7 +176,10 @@ class ContextIncomplete extends Error {
  * job without one of them would be answered with other words.
  * @throws ContextIncomplete where Redis has lost such an end, and its report has yet to come.
  */
-export async function exchangesBefore(deps: Deps, turn: RequestedTurn): Promise<ChatMessage[][]> {
+export async function exchangesBefore(
+  deps: JobDeps,
+  turn: RequestedTurn,
+): Promise<ChatMessage[][]> {
   const earlier = await turnsBefore(deps, turn.conversationId, turn.turnId);
   const { exchanges, runningTurnId } = await contextAfter(deps, turn.conversationId, earlier);
   if (runningTurnId === undefined) return exchanges;
@@ -178,19 +187,23 @@ export async function exchangesBefore(deps: Deps, turn: RequestedTurn): Promise<
 }
 
 /** The turns that a turn's context is made of. */
-async function turnsBefore(deps: Deps, conversationId: string, turnId: string): Promise<string[]> {
+async function turnsBefore(
+  deps: Pick<Deps, "log">,
+  conversationId: string,
+  turnId: string,
+): Promise<string[]> {
   const { state } = await load(deps.log, conversations, conversationId);
   const turnIds = state.status === "open" ? state.turnIds : [];
   const index = turnIds.indexOf(turnId);
   return turnIds.slice(0, index === -1 ? undefined : index);
 }
 
-export async function wasSent({ redis }: Deps, turnId: string): Promise<boolean> {
+export async function wasSent({ redis }: Pick<Deps, "redis">, turnId: string): Promise<boolean> {
   return (await redis.exists(turnSentKey(turnId))) === 1;
 }
 
 /** Whether a living leader holds the turn, by the clock of Redis, which its lease is measured by. */
-async function hasLease({ redis }: Deps, turnId: string): Promise<boolean> {
+async function hasLease({ redis }: Pick<Deps, "redis">, turnId: string): Promise<boolean> {
   const [leaseUntilMs, [seconds, microseconds]] = await Promise.all([
     redis.hget(turnKey(turnId), "leaseUntilMs"),
     redis.time(),

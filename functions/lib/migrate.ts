@@ -1,21 +1,20 @@
-import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
 import type { Pool } from "pg";
+import { type Migration, migrations } from "../migrations/migrations.ts";
 import { inTransaction } from "./transaction.ts";
-
-const folder = join(import.meta.dirname, "..", "migrations");
 
 /** Any number will do, as long as nothing else in the database locks the same one. */
 const lockId = 7_190_001;
 
 /**
- * Brings the database to the newest schema: each file of functions/migrations once, in the order of
- * their numbers, each in a transaction with the note that it was applied. Several processes may do it
- * at the same time; one works and the others wait.
- * @returns the names of the files that it has applied.
+ * Brings the database to the newest schema: each migration once, in its order, each in a transaction with
+ * the note that it was applied. Several processes may do it at the same time; one works and the others
+ * wait. One that is killed on the way leaves whole steps behind, and the next goes on.
+ * @returns the names of those that it has applied.
  */
-export async function migrate(pool: Pool): Promise<string[]> {
-  const files = (await readdir(folder)).filter((name) => /^\d{4}_\w+\.sql$/.test(name)).sort();
+export async function migrate(
+  pool: Pool,
+  steps: readonly Migration[] = migrations,
+): Promise<string[]> {
   await inTransaction(pool, async (client) => {
     await client.query("SELECT pg_advisory_xact_lock($1)", [lockId]);
     await client.query(
@@ -26,8 +25,7 @@ export async function migrate(pool: Pool): Promise<string[]> {
     );
   });
   const applied: string[] = [];
-  for (const name of files) {
-    const sql = await readFile(join(folder, name), "utf8");
+  for (const { name, sql } of steps) {
     await inTransaction(pool, async (client) => {
       await client.query("SELECT pg_advisory_xact_lock($1)", [lockId]);
       const known = await client.query("SELECT 1 FROM migrations WHERE name = $1", [name]);

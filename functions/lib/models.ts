@@ -1,6 +1,7 @@
-import { z } from "zod";
+import * as z from "zod";
 import { AxonError } from "../../events/errors.ts";
 import { samplingSchema } from "../../events/sampling.ts";
+import { json, provider } from "./provider.ts";
 
 const modelSchema = z.strictObject({
   /** The name that a client asks for. */
@@ -18,7 +19,7 @@ const modelSchema = z.strictObject({
 });
 export type Model = z.infer<typeof modelSchema>;
 
-export const modelsSchema = z
+const modelsSchema = z
   .array(modelSchema)
   .refine((models) => models.filter((model) => model.default).length === 1, {
     message: "exactly one model must be the default",
@@ -26,6 +27,12 @@ export const modelsSchema = z
   .refine((models) => new Set(models.map((model) => model.revision)).size === models.length, {
     message: "each revision must be there once",
   });
+
+export const models = provider(
+  ["models"],
+  z.object({ AXON_MODELS: json.pipe(modelsSchema) }),
+  ({ AXON_MODELS }) => ({ models: modelCatalog(AXON_MODELS) }),
+);
 
 /** The models that can be asked for. */
 export interface ModelCatalog {

@@ -22,7 +22,10 @@ export type PastTurn =
     };
 
 /** Looks a turn up in the places that know it first: its log and its token stream. */
-export async function pastTurn(deps: Deps, turnId: string): Promise<PastTurn> {
+export async function pastTurn(
+  deps: Pick<Deps, "log" | "redis">,
+  turnId: string,
+): Promise<PastTurn> {
   const { state } = await load(deps.log, turns, turnId);
   if (state.status === "none") return { status: "absent" };
   if (isTerminal(state)) {
@@ -43,7 +46,7 @@ export function messagesOf(prompt: string, answer: string, ending: string): Chat
 }
 
 async function sealedAnswer(
-  { redis }: Deps,
+  { redis }: Pick<Deps, "redis">,
   turnId: string,
 ): Promise<{ finishReason: string; text: string } | undefined> {
   if ((await redis.hget(turnKey(turnId), "sealed")) === null) return undefined;

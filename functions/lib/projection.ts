@@ -1,5 +1,5 @@
 import type { PoolClient } from "pg";
-import { z } from "zod";
+import * as z from "zod";
 import type { ConversationEvent } from "../../events/conversation-events.ts";
 import {
   type Commit,
@@ -18,7 +18,10 @@ import { inTransaction } from "./transaction.ts";
  * come twice and in any order.
  * @returns the conversation in which a turn has ended by this, if one has.
  */
-export async function tell({ database, log }: Deps, commit: Commit): Promise<string | undefined> {
+export async function tell(
+  { database, log }: Pick<Deps, "database" | "log">,
+  commit: Commit,
+): Promise<string | undefined> {
   return inTransaction(database, async (client) => {
     // The same commit may be in two hands, and of a new stream there is no row yet that could be locked.
     await client.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [commit.stream]);

@@ -1,7 +1,8 @@
-import type { Redis } from "ioredis";
-import { z } from "zod";
+import * as z from "zod";
 import { AxonError } from "../../events/errors.ts";
+import type { RedisClient } from "../../events/redis-client.ts";
 import { rateKey } from "../../events/redis-keys.ts";
+import { provider } from "./provider.ts";
 import { runScript } from "./redis-script.ts";
 
 /** What a tenant may ask for: so many turns a minute, and so many at once after a quiet while. */
@@ -9,6 +10,16 @@ export interface RateLimit {
   perMinute: number;
   burst: number;
 }
+
+export const rateLimit = provider(
+  ["rate"],
+  z.object({
+    /** Turns that one tenant may ask for, a minute and at once. */
+    AXON_RATE_PER_MINUTE: z.coerce.number().positive().default(600),
+    AXON_RATE_BURST: z.coerce.number().int().min(1).default(120),
+  }),
+  (env) => ({ rate: { perMinute: env.AXON_RATE_PER_MINUTE, burst: env.AXON_RATE_BURST } }),
+);
 
 const takeToken = `
 -- Takes one token out of a tenant's bucket.
@@ -32,7 +43,11 @@ return wait
 `;
 
 /** @throws AxonError rate_limited, with the time after which the tenant may ask again. */
-export async function takeFromRate(redis: Redis, tenantId: string, rate: RateLimit): Promise<void> {
+export async function takeFromRate(
+  redis: RedisClient,
+  tenantId: string,
+  rate: RateLimit,
+): Promise<void> {
   const key = rateKey(tenantId);
   const reply = await runScript(redis, takeToken, [key], [rate.perMinute, rate.burst]);
   const retryAfterMs = z.int().parse(reply);

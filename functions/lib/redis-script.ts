@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
-import type { Redis } from "ioredis";
+import type { RedisClient } from "../../events/redis-client.ts";
 
 const hashes = new Map<string, string>();
 
 /** Runs a Lua script, by its hash where Redis knows it, and by its text the first time. */
 export async function runScript(
-  redis: Redis,
+  redis: RedisClient,
   lua: string,
   keys: readonly string[],
   args: readonly (string | number)[],

@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { AxonError } from "../../events/errors.ts";
 
 /** The first problem that zod found, as the client is told about it. */

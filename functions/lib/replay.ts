@@ -14,7 +14,10 @@ export interface StreamPresence {
   epoch: number;
 }
 
-export async function streamPresence({ redis }: Deps, turnId: string): Promise<StreamPresence> {
+export async function streamPresence(
+  { redis }: Pick<Deps, "redis">,
+  turnId: string,
+): Promise<StreamPresence> {
   const [entries, [lastSeq, sealed, epoch]] = await Promise.all([
     redis.exists(turnTokensKey(turnId)),
     redis.hmget(turnKey(turnId), "lastSeq", "sealed", "epoch"),

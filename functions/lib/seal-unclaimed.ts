@@ -1,5 +1,5 @@
-import type { Redis } from "ioredis";
-import { z } from "zod";
+import * as z from "zod";
+import type { RedisClient } from "../../events/redis-client.ts";
 import {
   type StreamEnd,
   type TurnMessage,
@@ -40,7 +40,7 @@ return now
  * @returns the epoch that the end has; undefined where a leader has the turn, or its stream has ended.
  */
 export async function sealUnclaimed(
-  redis: Redis,
+  redis: RedisClient,
   { turnId, tenantId, requestedAt }: RequestedTurn,
   now: number,
 ): Promise<number | undefined> {

@@ -3,7 +3,7 @@ import type {
   APIGatewayProxyWebsocketEventV2,
   Context,
 } from "aws-lambda";
-import { z } from "zod";
+import * as z from "zod";
 import { AxonError, errorCodes } from "../../events/errors.ts";
 import { type ErrorFrame, idSchema, type ServerFrame } from "../../events/frames.ts";
 import { limits } from "../../events/limits.ts";
@@ -24,6 +24,11 @@ export interface SocketRequest<Frame> {
   answer(frame: ServerFrame): Promise<void>;
 }
 
+/** What answering a frame needs. */
+export type AnswerDeps = Pick<Deps, "sendFrame" | "closeConnection" | "logger">;
+/** What it needs to know who has sent it. */
+export type SocketDeps = AnswerDeps & Pick<Deps, "redis">;
+
 export type SocketHandler = (
   event: APIGatewayProxyWebsocketEventV2,
   context: Context,
@@ -34,7 +39,7 @@ export type SocketHandler = (
  * with an `error` frame.
  */
 export function socketHandler<Frame>(
-  deps: Deps,
+  deps: SocketDeps,
   schema: z.ZodType<Frame>,
   handle: (request: SocketRequest<Frame>) => Promise<void>,
 ): SocketHandler {
@@ -55,7 +60,7 @@ type Answer = (frame: ServerFrame) => Promise<void>;
  * always gets 200: it would make of anything else a message that names neither code nor field.
  */
 export function rawSocketHandler(
-  deps: Deps,
+  deps: AnswerDeps,
   handle: (
     event: APIGatewayProxyWebsocketEventV2,
     log: RequestLog,
@@ -109,7 +114,7 @@ class UnknownConnection extends AxonError {
 
 /** Closes a connection that is not known; a relay's own door does so itself. */
 async function leave(
-  deps: Deps,
+  deps: AnswerDeps,
   { requestContext: { connectionId } }: APIGatewayProxyWebsocketEventV2,
   log: RequestLog,
 ): Promise<APIGatewayProxyStructuredResultV2> {
@@ -147,14 +152,14 @@ function parseFrame<Frame>(
   throw refusalOf(result.error);
 }
 
-async function identityOf(deps: Deps, connectionId: string): Promise<Identity> {
-  const { tenantId, userId } = await deps.redis.hgetall(connectionKey(connectionId));
+async function identityOf({ redis }: Pick<Deps, "redis">, connectionId: string): Promise<Identity> {
+  const { tenantId, userId } = await redis.hgetall(connectionKey(connectionId));
   if (tenantId !== undefined && userId !== undefined) return { tenantId, userId };
   throw new UnknownConnection();
 }
 
 async function deliver(
-  deps: Deps,
+  deps: AnswerDeps,
   connectionId: string,
   frame: ServerFrame,
   log: RequestLog,

@@ -24,7 +24,7 @@ export interface Trigger<Event, Result> {
  * http.ts, batches.ts).
  */
 export function stack<Event, Result>(
-  deps: Deps,
+  deps: Pick<Deps, "logger">,
   { keysOf, refuse }: Trigger<Event, Result>,
   handle: (event: Event, invocation: Invocation) => Promise<Result>,
 ): (event: Event, context: Context) => Promise<Result> {

@@ -9,6 +9,8 @@ import {
 } from "@aws-sdk/client-sqs";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { EngineEvent } from "../../dataplane/engine/engine.ts";
+import { EngineError } from "../../dataplane/engine/engine-error.ts";
 import { SqsJobQueue } from "../../dataplane/job-queue.ts";
 import { Leader } from "../../dataplane/leader.ts";
 import { readEntries, tokenStream } from "../../dataplane/token-stream.ts";
@@ -263,6 +265,42 @@ describe("a job", () => {
       return ends.every((end) => end !== undefined);
     });
     expect(most).toBe(2);
+  });
+
+  test("is not taken while others have all the room of the engine, and then it is", async () => {
+    const engine = syntheticEngine({ tokens: 3, slots: 4 });
+    let room = 1;
+    const shared = { ...engine, health: () => ({ ...engine.health(), room }) };
+    const { leader } = startLeader(shared);
+    room = 0;
+    // The first look at the queue was for one.
+    const turnIds = Array.from({ length: 3 }, () => randomUUID());
+    await Promise.all(turnIds.map((turnId) => send(jobFor(turnId))));
+    const ended = async () => {
+      const ends = await Promise.all(turnIds.map(async (turnId) => (await stored(turnId)).end));
+      return ends.filter((end) => end !== undefined).length;
+    };
+    await eventually(async () => (await ended()) === 1);
+    await eventually(async () => leader.running === 0);
+    expect(engine.requests).toHaveLength(1);
+    room = 4;
+    await eventually(async () => (await ended()) === 3);
+  });
+
+  test("that the engine refuses as it is ends as failed, with its reason", async () => {
+    const turnId = randomUUID();
+    const engine = syntheticEngine({ tokens: 3 });
+    // biome-ignore lint/correctness/useYield: it refuses before it says anything.
+    async function* generate(): AsyncGenerator<EngineEvent> {
+      throw new EngineError("invalid_request", "The server knows no such thing.");
+    }
+    startLeader({ ...engine, generate });
+    await send(jobFor(turnId));
+    expect((await reportsOf(turnId)).at(-1)).toMatchObject({
+      ...{ type: "failed", code: "invalid_request", message: "The server knows no such thing." },
+    });
+    const { end } = await stored(turnId);
+    expect(end).toMatchObject({ finishReason: "failed", lastSeq: 0 });
   });
 });
 

@@ -1,19 +1,16 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { AnswerText } from "../../dataplane/stop-strings.ts";
-import type { ChatTokenizer } from "../../dataplane/tokenizer.ts";
+import type { Detokenizer } from "../../dataplane/tokenizer.ts";
 
-/** A tokenizer whose token n is the nth piece; a piece of "" completes no character. */
-function tokenizerOf(pieces: readonly string[]): ChatTokenizer {
-  return {
-    encodeChat: () => [],
-    detokenizer: () => ({ push: (token) => pieces[token] ?? "", flush: () => "" }),
-  };
+/** A detokenizer whose token n is the nth piece; a piece of "" completes no character. */
+function detokenizerOf(pieces: readonly string[]): Detokenizer {
+  return { push: (token) => pieces[token] ?? "", flush: () => "" };
 }
 
 /** What is decided after each of the pieces, and at the end. */
 function read(pieces: readonly string[], stop: readonly string[]) {
-  const answer = new AnswerText(tokenizerOf(pieces), stop);
+  const answer = new AnswerText(detokenizerOf(pieces), stop);
   const steps = pieces.map((_, token) => {
     answer.push(token);
     return answer.decided;
@@ -51,7 +48,7 @@ describe("an answer's text", () => {
   });
 
   test("says whether the end would decide more", () => {
-    const answer = new AnswerText(tokenizerOf(["", "é", "S", "!", "STOP", "S"]), ["STOP"]);
+    const answer = new AnswerText(detokenizerOf(["", "é", "S", "!", "STOP", "S"]), ["STOP"]);
     const held = [0, 1, 2, 3, 4, 5].map((token) => {
       answer.push(token);
       return answer.holdsBack;

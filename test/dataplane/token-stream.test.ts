@@ -1,25 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  readEntries,
-  type StreamToken,
-  type TokenStream,
-  tokenStream,
-} from "../../dataplane/token-stream.ts";
-import {
-  type TurnMessage,
-  turnChannel,
-  turnJobKey,
-  turnKey,
-  turnMessageSchema,
-  turnTokensKey,
-  turnWatchersKey,
-} from "../../events/redis-keys.ts";
+import { type StreamToken, type TokenStream, tokenStream } from "../../dataplane/token-stream.ts";
+import { type TurnMessage, turnJobKey, turnKey, turnTokensKey } from "../../events/redis-keys.ts";
 import { MemoryStreams, memoryTokenStream } from "../simulation/memory-streams.ts";
 import { freshRedis } from "../support/parts.ts";
+import { streamOnRedis } from "./redis-stream.ts";
 import {
   endAt,
   jobOf,
@@ -40,38 +27,6 @@ afterAll(() => {
   redis.disconnect();
   listener.disconnect();
 });
-
-function onRedis(): StreamHarness {
-  return {
-    stream: tokenStream(redis),
-    async stored(turnId) {
-      const { tokens, end } = readEntries(await redis.xrange(turnTokensKey(turnId), "-", "+"));
-      return { tokens, end };
-    },
-    async listen(turnId) {
-      const heard: TurnMessage[] = [];
-      listener.on("message", (channel, text) => {
-        if (channel === turnChannel(turnId)) heard.push(turnMessageSchema.parse(JSON.parse(text)));
-      });
-      await listener.subscribe(turnChannel(turnId));
-      return () => heard;
-    },
-    pass: (ms) => sleep(ms),
-    wishCancel: async (turnId, reason) =>
-      void (await redis.hset(turnKey(turnId), "cancel", reason)),
-    watch: async (turnId) => void (await redis.hset(turnWatchersKey(turnId), "connection", "0:0")),
-    unwatch: async (turnId) => void (await redis.hdel(turnWatchersKey(turnId), "connection")),
-    loseAll: async () => void (await redis.flushdb()),
-    async snapshot() {
-      const keys = await redis.keys("*");
-      const contents = await Promise.all(keys.map((key) => redis.dumpBuffer(key)));
-      return async () => {
-        await redis.flushdb();
-        for (const [i, key] of keys.entries()) await redis.restore(key, 0, contents[i] ?? "");
-      };
-    },
-  };
-}
 
 function inMemory(): StreamHarness {
   let now = 1_700_000_000_000;
@@ -104,7 +59,7 @@ function inMemory(): StreamHarness {
 }
 
 describe("in Redis", () => {
-  tokenStreamContract(onRedis);
+  tokenStreamContract(() => streamOnRedis(redis, listener));
 
   test("what a turn leaves behind expires", async () => {
     const turnId = randomUUID();
@@ -254,7 +209,9 @@ test("however leaders come and go, Redis and memory say the same, and no stream 
   await fc.assert(
     fc.asyncProperty(fc.array(stepArbitrary, { minLength: 10, maxLength: 50 }), async (steps) => {
       await redis.flushdb();
-      expect(await outcomes(onRedis(), steps)).toEqual(await outcomes(inMemory(), steps));
+      expect(await outcomes(streamOnRedis(redis, listener), steps)).toEqual(
+        await outcomes(inMemory(), steps),
+      );
     }),
     { numRuns: 150, interruptAfterTimeLimit: 15_000 },
   );

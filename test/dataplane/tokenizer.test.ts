@@ -1,10 +1,11 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { fitPrompt } from "../../dataplane/prompt.ts";
-import { type ChatTokenizer, loadTokenizer } from "../../dataplane/tokenizer.ts";
+import { type LocalTokenizer, loadTokenizer } from "../../dataplane/tokenizer.ts";
+import type { ChatMessage } from "../../events/jobs.ts";
 
 const modelDir = join(import.meta.dirname, "..", "..", "models", "axon-guide");
-let tokenizer: ChatTokenizer;
+let tokenizer: LocalTokenizer;
 
 beforeAll(async () => {
   tokenizer = await loadTokenizer(modelDir);
@@ -73,29 +74,30 @@ describe("the detokenizer", () => {
 });
 
 describe("a prompt that has to fit", () => {
+  const promptOf = (messages: ChatMessage[]) => ({ tokens: tokenizer.encodeChat(messages) });
   const talk = [user("one ".repeat(50)), assistant("two ".repeat(50)), user("three ".repeat(50))];
 
-  test("stays whole where there is room", () => {
+  test("stays whole where there is room", async () => {
     const room = { contextLength: 2_000, maxTokens: 100 };
-    expect(fitPrompt(tokenizer, talk, room)).toEqual(tokenizer.encodeChat(talk));
+    expect(await fitPrompt(tokenizer, talk, room)).toEqual(promptOf(talk));
   });
 
-  test("loses its oldest exchange first, and starts with the user", () => {
+  test("loses its oldest exchange first, and starts with the user", async () => {
     const last = talk.slice(2);
     const length = tokenizer.encodeChat(last).length;
     const room = { contextLength: length + 40, maxTokens: 40 };
-    expect(fitPrompt(tokenizer, talk, room)).toEqual(tokenizer.encodeChat(last));
+    expect(await fitPrompt(tokenizer, talk, room)).toEqual(promptOf(last));
   });
 
-  test("is refused when the last message alone is too long", () => {
-    expect(fitPrompt(tokenizer, talk, { contextLength: 40, maxTokens: 10 })).toBeUndefined();
+  test("is refused when the last message alone is too long", async () => {
+    expect(await fitPrompt(tokenizer, talk, { contextLength: 40, maxTokens: 10 })).toBeUndefined();
   });
 
-  test("keeps its system message", () => {
+  test("keeps its system message", async () => {
     const system = { role: "system", content: "Be brief." } as const;
-    const kept = tokenizer.encodeChat([system, ...talk.slice(2)]);
-    const room = { contextLength: kept.length + 40, maxTokens: 40 };
-    expect(fitPrompt(tokenizer, [system, ...talk], room)).toEqual(kept);
+    const kept = promptOf([system, ...talk.slice(2)]);
+    const room = { contextLength: kept.tokens.length + 40, maxTokens: 40 };
+    expect(await fitPrompt(tokenizer, [system, ...talk], room)).toEqual(kept);
   });
 });
 

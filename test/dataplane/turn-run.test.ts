@@ -8,7 +8,7 @@ import type { Engine, FinishReason } from "../../dataplane/engine/engine.ts";
 import { EngineError } from "../../dataplane/engine/engine-error.ts";
 import { type TokenStream, tokenStream } from "../../dataplane/token-stream.ts";
 import { type NewToken, TokenWriter } from "../../dataplane/token-writer.ts";
-import { type ChatTokenizer, loadTokenizer } from "../../dataplane/tokenizer.ts";
+import { type LocalTokenizer, loadTokenizer } from "../../dataplane/tokenizer.ts";
 import { runTurn, TurnRun } from "../../dataplane/turn-run.ts";
 import type { Job, Report } from "../../events/jobs.ts";
 import { freshRedis } from "../support/parts.ts";
@@ -21,7 +21,7 @@ import { syntheticEngine } from "../support/synthetic-engine.ts";
 
 const modelDir = join(import.meta.dirname, "..", "..", "models", "axon-guide");
 const logger = new Logger({ serviceName: "test", logLevel: "SILENT" });
-let tokenizer: ChatTokenizer;
+let tokenizer: LocalTokenizer;
 let redis: Redis;
 let stream: TokenStream;
 

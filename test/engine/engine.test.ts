@@ -5,16 +5,12 @@ import {
   type EmbeddedEngineOptions,
   startEmbeddedEngine,
 } from "../../dataplane/engine/embedded.ts";
-import type { Engine, GenerateRequest } from "../../dataplane/engine/engine.ts";
+import type { GenerateRequest } from "../../dataplane/engine/engine.ts";
 import { uniformAt } from "../../dataplane/engine/philox.ts";
 import { collect, greedy, greedySampling } from "./collect.ts";
 import { writeTinyCheckpoint } from "./tiny-checkpoint.ts";
 
-async function start(
-  modelDir: string,
-  ranks: number,
-  more: Partial<EmbeddedEngineOptions> = {},
-): Promise<Engine> {
+async function start(modelDir: string, ranks: number, more: Partial<EmbeddedEngineOptions> = {}) {
   const engine = await startEmbeddedEngine({
     modelDir,
     ranks,

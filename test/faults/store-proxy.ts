@@ -8,12 +8,15 @@ export interface StoreProxy {
   url: string;
   /** Resolves when the store is back. Outages that overlap last until the last one ends. */
   outage(mode: OutageMode, ms: number): Promise<void>;
+  /** Loses the connections there are, as a network that has forgotten them: neither side hears of it. */
+  forget(): void;
   close(): void;
 }
 
 export async function startStoreProxy(target: string): Promise<StoreProxy> {
   const { hostname, port } = new URL(target);
   const sockets = new Set<Socket>();
+  const forgotten = new Set<Socket>();
   const away: OutageMode[] = [];
 
   const server = createServer((near) => {
@@ -50,9 +53,16 @@ export async function startStoreProxy(target: string): Promise<StoreProxy> {
       away.splice(away.indexOf(mode), 1);
       if (away.length === 0) for (const socket of sockets) socket.resume();
     },
+    forget() {
+      for (const socket of sockets) {
+        socket.pause();
+        forgotten.add(socket);
+      }
+      sockets.clear();
+    },
     close() {
       server.close();
-      for (const socket of sockets) socket.destroy();
+      for (const socket of [...sockets, ...forgotten]) socket.destroy();
     },
   };
 }

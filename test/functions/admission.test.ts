@@ -6,6 +6,7 @@ import { turnStream } from "../../events/event-log.ts";
 import type { AcceptedFrame, ServerFrame } from "../../events/frames.ts";
 import { turnIdFor } from "../../events/ids.ts";
 import { jobSchema } from "../../events/jobs.ts";
+import { redisSubscriber } from "../../events/redis-client.ts";
 import {
   admissionKeys,
   turnChannel,
@@ -203,7 +204,7 @@ describe("a held turn that is cancelled", () => {
     const [first, second, third] = await ask(deps, 3);
     const turnId = second?.turnId ?? "";
     expect(await sentIds()).toEqual([first?.turnId]);
-    const subscriber = stage.deps.redis.duplicate();
+    const subscriber = redisSubscriber(stage.deps.redis);
     const heard: unknown[] = [];
     subscriber.on("message", (_, text: string) =>
       heard.push(turnMessageSchema.parse(JSON.parse(text))),

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { turnStream } from "../../events/event-log.ts";
 import { turnIdFor } from "../../events/ids.ts";
+import { redisSubscriber } from "../../events/redis-client.ts";
 import {
   cancelChannel,
   connectionKey,
@@ -64,7 +65,7 @@ describe("cancel", () => {
   test("is a fact of the log, a mark for the leader, and a message to it", async () => {
     const turnId = await newTurn();
     const { redis, log } = stage.deps;
-    const subscriber = redis.duplicate();
+    const subscriber = redisSubscriber(redis);
     const heard: string[] = [];
     subscriber.on("message", (_, text: string) => heard.push(text));
     await subscriber.subscribe(cancelChannel);

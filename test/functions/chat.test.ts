@@ -5,6 +5,7 @@ import type { ErrorFrame, ServerFrame } from "../../events/frames.ts";
 import { conversationIdFor, turnIdFor } from "../../events/ids.ts";
 import type { Job } from "../../events/jobs.ts";
 import { limits } from "../../events/limits.ts";
+import { redisSubscriber } from "../../events/redis-client.ts";
 import {
   connectionTurnsKey,
   contextKey,
@@ -18,6 +19,7 @@ import {
 } from "../../events/redis-keys.ts";
 import { cancel } from "../../functions/cancel.ts";
 import { chat } from "../../functions/chat.ts";
+import { lazyRedis } from "../../functions/lib/redis.ts";
 import { project } from "../../functions/project.ts";
 import { report } from "../../functions/report.ts";
 import { unrouted } from "../../functions/unrouted.ts";
@@ -25,6 +27,7 @@ import {
   context,
   endReport,
   eventTypes,
+  logger,
   reportsEvent,
   type Stage,
   socketEvent,
@@ -101,7 +104,7 @@ describe("an accepted prompt", () => {
     const turnId = turnIdFor("acme", frame.requestId);
     const conversationId = conversationIdFor(turnId);
     const connectionId = await stage.open("acme");
-    const subscriber = stage.deps.redis.duplicate();
+    const subscriber = redisSubscriber(stage.deps.redis);
     const published: unknown[] = [];
     subscriber.on("message", (_, text: string) => published.push(JSON.parse(text)));
     await subscriber.subscribe(shardChannel(relayShardOf(turnId)));
@@ -570,8 +573,7 @@ describe("a store that is away", () => {
   });
 
   test("is an unavailable when it is Redis, too", async () => {
-    const redis = stage.deps.redis.duplicate({ port: 9, retryStrategy: () => null });
-    redis.on("error", () => {});
+    const redis = lazyRedis("redis://127.0.0.1:9", logger);
     const connectionId = await stage.open("acme");
     const before = await footprint();
     await chat({ ...stage.deps, redis })(socketEvent(connectionId, newFrame()), context);

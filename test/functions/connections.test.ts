@@ -2,6 +2,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { redisSubscriber } from "../../events/redis-client.ts";
 import {
   connectionKey,
   connectionTurnsKey,
@@ -13,8 +14,9 @@ import {
 import { type ConnectEvent, connect } from "../../functions/connect.ts";
 import { disconnect } from "../../functions/disconnect.ts";
 import { authenticator } from "../../functions/lib/authenticate.ts";
+import { lazyRedis } from "../../functions/lib/redis.ts";
 import { watchTurn } from "../../functions/lib/watchers.ts";
-import { context, type Stage, socketEvent, startStage } from "./stage.ts";
+import { context, logger, type Stage, socketEvent, startStage } from "./stage.ts";
 
 const audience = "axon";
 const issuer = "https://issuer.test";
@@ -125,8 +127,7 @@ describe("connect", () => {
   });
 
   test("says that it is unavailable when Redis is away", async () => {
-    const redis = stage.deps.redis.duplicate({ port: 9, retryStrategy: () => null });
-    redis.on("error", () => {});
+    const redis = lazyRedis("redis://127.0.0.1:9", logger);
     const event = connectEvent({ "Sec-WebSocket-Protocol": protocols("key-of-acme") });
     const result = await connect({ ...stage.deps, redis })(event, context);
     expect(result).toEqual({ statusCode: 503 });
@@ -144,7 +145,7 @@ test("disconnect takes the connection out of its turns, and leaves the turns alo
     await watchTurn(redis, turnId, leaving);
     await watchTurn(redis, turnId, staying, { sent: 4, epoch: 1 });
   }
-  const subscriber = redis.duplicate();
+  const subscriber = redisSubscriber(redis);
   const heard: { channel: string; text: string }[] = [];
   subscriber.on("message", (channel: string, text: string) => heard.push({ channel, text }));
   const channels = [...new Set(turnIds.map((turnId) => shardChannel(relayShardOf(turnId))))];

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { turnIdFor } from "../../events/ids.ts";
 import { chat } from "../../functions/chat.ts";
 import { history } from "../../functions/history.ts";
-import { lazyDatabase } from "../../functions/lib/deps.ts";
+import { lazyDatabase } from "../../functions/lib/database.ts";
 import { project } from "../../functions/project.ts";
 import { report } from "../../functions/report.ts";
 import {

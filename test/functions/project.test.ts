@@ -5,7 +5,7 @@ import { turnIdFor } from "../../events/ids.ts";
 import { contextKey } from "../../events/redis-keys.ts";
 import { cancel } from "../../functions/cancel.ts";
 import { chat } from "../../functions/chat.ts";
-import { lazyDatabase } from "../../functions/lib/deps.ts";
+import { lazyDatabase } from "../../functions/lib/database.ts";
 import { migrate } from "../../functions/lib/migrate.ts";
 import { project } from "../../functions/project.ts";
 import { report } from "../../functions/report.ts";

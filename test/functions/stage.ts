@@ -22,9 +22,11 @@ import type { ServerFrame } from "../../events/frames.ts";
 import { type Job, jobSchema, type Report } from "../../events/jobs.ts";
 import { connectionKey, type StreamEnd, turnKey, turnTokensKey } from "../../events/redis-keys.ts";
 import { authenticator, type TokenIssuer } from "../../functions/lib/authenticate.ts";
-import { type Deps, lazyDatabase, lazyRedis } from "../../functions/lib/deps.ts";
+import { lazyDatabase } from "../../functions/lib/database.ts";
+import type { Deps } from "../../functions/lib/deps.ts";
 import { migrate } from "../../functions/lib/migrate.ts";
 import { type Model, modelCatalog } from "../../functions/lib/models.ts";
+import { lazyRedis } from "../../functions/lib/redis.ts";
 import {
   awsClientConfig,
   freshDatabase,
@@ -141,7 +143,8 @@ export async function startStage({
   };
 }
 
-async function takeJobs(sqs: SQSClient, url: string): Promise<Job[]> {
+/** Takes the jobs off a queue that are there by now. */
+export async function takeJobs(sqs: SQSClient, url: string): Promise<Job[]> {
   const jobs: Job[] = [];
   for (;;) {
     const { Messages = [] } = await sqs.send(

@@ -84,9 +84,11 @@ describe("a chat", () => {
     const { turnId = "", conversationId = "" } = turn;
     const kept = await recorded(stage, { turnId, conversationId });
     expect(kept).toMatchObject({ status: "cancelled", answer: await turn.text() });
-    expect(await eventsOf(stage, turnId)).toEqual([
-      ...["TurnRequested", "TurnStarted", "TurnCancelRequested", "TurnCancelled"],
-    ]);
+    // That it has started is reported at leisure: the wish to stop may be recorded before it.
+    const [first, ...others] = await eventsOf(stage, turnId);
+    expect(first).toBe("TurnRequested");
+    expect(others.slice(0, -1).sort()).toEqual(["TurnCancelRequested", "TurnStarted"]);
+    expect(others.at(-1)).toBe("TurnCancelled");
   });
 
   test("is resumed from a token in its middle, running or ended", async () => {

@@ -52,13 +52,12 @@ export function syntheticEngine(options: SyntheticOptions): SyntheticEngine {
     requests,
     generate,
     describe: () => ({
-      ...{ model: "synthetic", fingerprint: "0", architecture: "none", parameters: 0 },
-      ...{ contextLength, vocabularySize: 1_000_000, eosTokens: [0], ranks: 1, slots },
-      weights: "f32",
+      ...{ model: "synthetic", contextLength, ranks: 1, slots },
     }),
     health: () => ({
       state: broken.signal.aborted ? "failed" : "ready",
       ...{ runningTurns: running, waitingTurns: 0, ranks: [], steps: 0 },
+      room: Math.max(0, slots - running),
       cache: { pages: 0, usedPages: 0, reusedTokens: 0, preemptions: 0 },
     }),
     onFailure: (listener) => void listeners.push(listener),

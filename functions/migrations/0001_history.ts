@@ -1,3 +1,4 @@
+export const history = `
 -- The history that people read: a projection of the event log, which can be rebuilt from it.
 --
 -- Each row is written from one stream only, so it does not matter in which order the streams arrive:
@@ -60,3 +61,4 @@ CREATE TABLE messages (
   created_at timestamptz NOT NULL,
   PRIMARY KEY (turn_id, role)
 );
+`;

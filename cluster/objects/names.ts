@@ -1,0 +1,62 @@
+/**
+ * Names and labels that objects find each other by.
+ *
+ * A Service named `vllm` must never be: Kubernetes would give every container the variable VLLM_PORT, which
+ * vLLM reads as its own (docs.vllm.ai, "Environment Variables"). Ours begin with `axon-`, and pods take no such
+ * variables at all (`enableServiceLinks: false`).
+ */
+export const namespace = "axon";
+
+/** Of a revision's LeaderWorkerSet, ConfigMap and headless Service. */
+export const revisionName = (revision: string): string => `axon-${revision}`;
+
+export const names = {
+  workerAccount: "axon-worker",
+  relayAccount: "axon-relay",
+  relay: "axon-relay",
+  /** Secret with REDIS_URL; made by the stacks. */
+  redisSecret: "axon-redis",
+  /** Secret with AXON_GROUP_SECRET, for ranks of the embedded engine on other nodes; made by the stacks. */
+  groupSecret: "axon-group",
+  /** The group of Kubernetes' users that the rollout's functions belong to, by their EKS access entry. */
+  rolloutUsers: "axon-rollout",
+} as const;
+
+/** Labels that the LeaderWorkerSet controller gives to pods (leaderworkerset_types.go). */
+export const setLabel = "leaderworkerset.sigs.k8s.io/name";
+export const groupIndexLabel = "leaderworkerset.sigs.k8s.io/group-index";
+/** Annotation of a follower's pod: its leader's name, which is the group's. */
+export const leaderNameAnnotation = "leaderworkerset.sigs.k8s.io/leader-name";
+export const exclusiveTopologyAnnotation = "leaderworkerset.sigs.k8s.io/exclusive-topology";
+
+export type Component = "leader" | "follower" | "relay";
+
+/** The common labels of kubernetes.io, "Recommended Labels". */
+export function labelsOf(component: Component, revision?: string): Record<string, string> {
+  return {
+    "app.kubernetes.io/name": "axon",
+    "app.kubernetes.io/component": component,
+    "app.kubernetes.io/part-of": "axon",
+    ...(revision !== undefined && { "app.kubernetes.io/instance": revision }),
+  };
+}
+
+export const ports = {
+  /** vLLM's API, on the loopback address of its pod alone. */
+  engine: 8_000,
+  /** /live and /ready. */
+  probes: 9_090,
+  /** The relay's own door. */
+  door: 8_080,
+  /** Where vLLM's nodes find each other; its default. */
+  master: 29_501,
+  /** Where ranks of the embedded engine join. */
+  ranks: 7_010,
+  /** Ray's head. */
+  ray: 6_379,
+} as const;
+
+export const folders = {
+  model: "/model",
+  ncclLogs: "/run/axon/nccl",
+} as const;

@@ -1,0 +1,148 @@
+import { runtimePackages } from "../cluster/bundling.ts";
+import type { Deployment } from "../cluster/deployment.ts";
+import type { Alarm } from "./alarms.ts";
+import { type Need, needs, type Parts } from "./needs.ts";
+import { reportTimeoutSeconds } from "./queues.ts";
+import { isProduction, nameOf } from "./stage.ts";
+
+export type Functions = ReturnType<typeof functions>;
+
+/**
+ * Each handler, and what it needs: nothing else is linked to it or allowed to it. They are the providers
+ * that the end of each file of functions/ names, in the words of needs.ts.
+ */
+export function functions(deployment: Deployment, parts: Parts & { alarm: Alarm }) {
+  const need = needs(deployment, parts);
+  const { readLog, writeLog, redis, database, jobs, models, admission, rate, frames, keys } = need;
+  const make = maker(parts);
+  const migrated = migration(make("migrate", [database], { timeout: "300 seconds", tolerated: 0 }));
+  const after = (args: Options = {}): Options => ({ ...args, after: migrated });
+
+  return {
+    connect: make("connect", [redis, keys], { timeout: "10 seconds" }),
+    disconnect: make("disconnect", [redis, frames], { timeout: "10 seconds" }),
+    unrouted: make("unrouted", [frames], { timeout: "10 seconds" }),
+    chat: make("chat", [writeLog, redis, jobs, database, models, admission, rate, frames], after()),
+    resume: make("resume", [readLog, redis, frames]),
+    cancel: make("cancel", [writeLog, redis, jobs, database, models, admission, frames], after()),
+    history: make("history", [keys, database, readLog, models], after()),
+    dispatch: make(
+      "dispatch",
+      [readLog, redis, jobs, database, models, admission, need.logStream],
+      after({ timeout: "60 seconds" }),
+    ),
+    project: make(
+      "project",
+      [database, readLog, redis, need.logStream],
+      after({ timeout: "60 seconds" }),
+    ),
+    report: make(
+      "report",
+      [writeLog, redis, jobs, database, models, admission, need.reports],
+      after({ timeout: `${reportTimeoutSeconds} seconds` }),
+    ),
+    sweep: make(
+      "sweep",
+      [readLog, redis, jobs, database, models, admission],
+      // One at a time: a sweep that takes longer than a minute is not joined by the next one.
+      after({
+        timeout: "300 seconds",
+        tolerated: 0,
+        ticks: true,
+        ...(isProduction() && { reserved: 1 }),
+      }),
+    ),
+  };
+}
+
+interface Options {
+  /** 20 s: API Gateway waits 29 s, and `chat` counts on its predecessor being gone after 30 s. */
+  timeout?: `${number} seconds`;
+  /** So many at a time, set apart for it from the account's concurrency. */
+  reserved?: number;
+  /** Errors a minute before somebody is told. Functions that run once a minute have none to spare. */
+  tolerated?: number;
+  /** It is invoked by the clock: a tick that cannot be had within its minute is none. */
+  ticks?: boolean;
+  /** Its code is replaced only after this. */
+  after?: $util.Resource;
+}
+
+/** @returns what makes the function of functions/<name>.ts */
+function maker({ key, network, alarm }: Parts & { alarm: Alarm }) {
+  return (name: string, needed: readonly Need[], options: Options = {}) => {
+    const logical = name.charAt(0).toUpperCase() + name.slice(1);
+    const { timeout = "20 seconds", reserved, tolerated = 5, ticks, after } = options;
+    const made = new sst.aws.Function(logical, {
+      name: nameOf(name),
+      handler: `functions/${name}.handler`,
+      runtime: "nodejs24.x",
+      architecture: "arm64",
+      memory: "512 MB",
+      timeout,
+      link: needed.flatMap(({ link = [] }) => link),
+      permissions: needed.flatMap(({ permissions = [] }) => permissions),
+      environment: Object.assign(
+        { NODE_OPTIONS: "--enable-source-maps" },
+        ...needed.map(environmentOf),
+      ),
+      vpc: {
+        privateSubnets: network.vpc.privateSubnets,
+        securityGroups: [network.groups.functions.id],
+      },
+      logging: { retention: "1 month", format: "json" },
+      nodejs: {
+        minify: true,
+        // The map goes along, so that a stack trace in the log names lines of the sources.
+        sourcemap: true,
+        esbuild: { external: runtimePackages },
+      },
+      ...(reserved !== undefined && { concurrency: { reserved } }),
+      ...(ticks && { retries: 0 }),
+      transform: {
+        eventInvokeConfig: { maximumEventAgeInSeconds: 60 },
+        logGroup: { kmsKeyId: key.arn },
+        // The component would let the whole account take the role on.
+        role: {
+          assumeRolePolicy: aws.iam.assumeRolePolicyForPrincipal({
+            Service: "lambda.amazonaws.com",
+          }),
+        },
+        function: (_args, opts) => {
+          if (after !== undefined) opts.dependsOn = [after];
+          return undefined;
+        },
+      },
+    });
+    watch(logical, made, tolerated, alarm);
+    return made;
+  };
+}
+
+const environmentOf = ({ environment = {} }: Need) => environment;
+
+function watch(logical: string, made: sst.aws.Function, tolerated: number, alarm: Alarm): void {
+  const dimensions = { FunctionName: made.name };
+  alarm(`${logical}Errors`, {
+    ...{ service: "Lambda", metric: "Errors", statistic: "Sum", dimensions },
+    ...{ threshold: tolerated, minutes: 3 },
+    description: `${logical} fails. Its log group tells why; what it was given comes again.`,
+  });
+  alarm(`${logical}Throttles`, {
+    ...{ service: "Lambda", metric: "Throttles", statistic: "Sum", dimensions },
+    ...{ threshold: 10, minutes: 3 },
+    description: `${logical} may not run often enough: raise the account's concurrent executions.`,
+  });
+}
+
+/**
+ * Runs the migrations as part of the deployment, whenever the code of `migrate` has changed, its SQL
+ * included. A migration that fails ends the deployment before the functions that count on it.
+ */
+function migration(migrate: sst.aws.Function): $util.Resource {
+  return new aws.lambda.Invocation("Migration", {
+    functionName: migrate.name,
+    input: "{}",
+    triggers: { code: migrate.nodes.function.s3Key.apply((key) => key ?? "") },
+  });
+}

@@ -1,0 +1,152 @@
+import type { Deployment, Revision } from "../cluster/deployment.ts";
+import { findInstanceType, type InstanceType } from "../cluster/plan/instances.ts";
+import { hardened, type NodeParts, named, nodeGroupIds, versionOf } from "./nodes.ts";
+import { logicalName, nameOf } from "./stage.ts";
+
+/** A node group for the groups of models: one for each instance type, all revisions of which share it. */
+export interface Pool {
+  instanceType: string;
+  nodes: aws.eks.NodeGroup;
+}
+
+/**
+ * The nodes that models run on. A pool begins with the nodes of the least groups, and whoever scales
+ * groups scales it; a deployment leaves the size alone from then on.
+ */
+export function groupNodes(deployment: Deployment, parts: NodeParts): Pool[] {
+  const revisions = deployment.models.flatMap((model) => model.revisions);
+  const byType = Map.groupBy(revisions, ({ instanceType }) => instanceType);
+  return [...byType].map(([name, own]) => {
+    const instanceType = findInstanceType(name);
+    if (instanceType === undefined) throw new Error(`${name} is not in cluster/plan/instances.ts.`);
+    return { instanceType: name, nodes: pool(deployment, instanceType, own, parts) };
+  });
+}
+
+function pool(
+  { capacity }: Deployment,
+  type: InstanceType,
+  revisions: readonly Revision[],
+  parts: NodeParts,
+): aws.eks.NodeGroup {
+  const { eks, network, role } = parts;
+  const hasGpus = type.gpus !== undefined;
+  const source = hasGpus ? capacity : ({ kind: "on-demand" } as const);
+  const template = launchTemplate(source, type, revisions, parts);
+  return new aws.eks.NodeGroup(
+    `Pool${logicalName(type.name)}`,
+    {
+      clusterName: eks.name,
+      nodeGroupName: nameOf(`pool-${type.name.replaceAll(".", "-")}`),
+      nodeRoleArn: role.arn,
+      subnetIds: [network.subnetIn(network.poolZones[type.name] ?? "")],
+      amiType: hasGpus ? "AL2023_x86_64_NVIDIA" : "AL2023_x86_64_STANDARD",
+      capacityType: source.kind === "block" ? "CAPACITY_BLOCK" : "ON_DEMAND",
+      // A capacity block is bought for a type, which then stands in the template.
+      ...(source.kind !== "block" && { instanceTypes: [type.name] }),
+      scalingConfig: {
+        minSize: 0,
+        desiredSize: nodesOf(revisions, ({ groups }) => groups.min),
+        maxSize: nodesOf(revisions, ({ groups }) => groups.max),
+      },
+      updateConfig: { maxUnavailable: 1 },
+      // Other pods stay away from what costs so much.
+      ...(hasGpus && {
+        taints: [{ key: "nvidia.com/gpu", value: "present", effect: "NO_SCHEDULE" }],
+      }),
+      launchTemplate: { id: template.id, version: versionOf(template) },
+    },
+    { ignoreChanges: ["scalingConfig.desiredSize"] },
+  );
+}
+
+const nodesOf = (revisions: readonly Revision[], groups: (revision: Revision) => number) =>
+  revisions.reduce((sum, revision) => sum + revision.nodes * groups(revision), 0);
+
+function launchTemplate(
+  source: Deployment["capacity"],
+  type: InstanceType,
+  revisions: readonly Revision[],
+  { eks, network }: NodeParts,
+): aws.ec2.LaunchTemplate {
+  const spansNodes = revisions.some(({ nodes }) => nodes > 1);
+  const groups = nodeGroupIds(eks, network);
+  const logical = logicalName(type.name);
+  return new aws.ec2.LaunchTemplate(`Pool${logical}`, {
+    // Images of engines have 10 GB and more.
+    ...hardened(200),
+    // The embedded engine's ranks, which have no GPUs, talk over TCP.
+    ...(spansNodes && type.gpus !== undefined && type.efaCards > 0
+      ? { networkInterfaces: interfaces(type.efaCards, groups) }
+      : { vpcSecurityGroupIds: groups }),
+    ...(spansNodes && placement(logical, source)),
+    ...capacityOf(source, type.name),
+    // The disks of the instance itself, where it has some, for images and the pods' own files.
+    userData: Buffer.from(nodeConfig).toString("base64"),
+    tagSpecifications: named(`pool-${type.name}`),
+    updateDefaultVersion: true,
+  });
+}
+
+/**
+ * Card 0 has the node's address (ENA), and beside it EFA; each other card has EFA alone, which takes no
+ * address. Source: EC2 user guide, "Maximize network bandwidth on instances with multiple network cards".
+ */
+function interfaces(cards: number, securityGroups: $util.Input<string>[]) {
+  const common = { securityGroups, deleteOnTermination: "true" };
+  const efaOnly = Array.from({ length: cards }, (_, networkCardIndex) => ({
+    ...common,
+    networkCardIndex,
+    deviceIndex: networkCardIndex === 0 ? 1 : 0,
+    interfaceType: "efa-only",
+  }));
+  return [
+    { ...common, networkCardIndex: 0, deviceIndex: 0, interfaceType: "interface" },
+    ...efaOnly,
+  ];
+}
+
+/**
+ * Nodes side by side: all-reduces wait for the slowest pair. A capacity block is close together by itself,
+ * and a reservation serves only the placement group that it was made in, which is the account's own.
+ */
+function placement(logical: string, source: Deployment["capacity"]) {
+  if (source.kind === "block") return {};
+  if (source.kind === "reservation") {
+    return source.placementGroup === undefined
+      ? {}
+      : { placement: { groupName: source.placementGroup } };
+  }
+  const group = new aws.ec2.PlacementGroup(`Pool${logical}`, { strategy: "cluster" });
+  return { placement: { groupName: group.name } };
+}
+
+function capacityOf(source: Deployment["capacity"], instanceType: string) {
+  if (source.kind === "on-demand") return {};
+  return {
+    capacityReservationSpecification: {
+      capacityReservationTarget: { capacityReservationId: source.id },
+    },
+    ...(source.kind === "block" && {
+      instanceMarketOptions: { marketType: "capacity-block" },
+      instanceType,
+    }),
+  };
+}
+
+/** For nodeadm of AL2023, which EKS joins with its own part. */
+const nodeConfig = `MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="//"
+
+--//
+Content-Type: application/node.eks.aws
+
+apiVersion: node.eks.aws/v1alpha1
+kind: NodeConfig
+spec:
+  instance:
+    localStorage:
+      strategy: RAID0
+
+--//--
+`;

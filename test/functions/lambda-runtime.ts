@@ -1,0 +1,59 @@
+import type { Context } from "aws-lambda";
+
+/**
+ * What Lambda's runtime does with a bundle, in a process of its own: loads it, and calls its handler with
+ * each event, one at a time. Told over IPC by lambda-process.ts.
+ */
+export type Order =
+  | { kind: "invoke"; id: number; event: unknown; timeoutMs: number }
+  | { kind: "environment"; values: Record<string, string> };
+
+export type Answer =
+  | { kind: "loaded"; initMs: number }
+  | { kind: "result"; id: number; result: unknown }
+  | {
+      kind: "error";
+      id: number;
+      error: { name: string; message: string; stack: string | undefined };
+    };
+
+const [, , file = ""] = process.argv;
+const send = (answer: Answer) => process.send?.(answer);
+
+function contextOf(id: number, timeoutMs: number): Context {
+  const endsAt = Date.now() + timeoutMs;
+  return {
+    functionName: "function-of-the-test",
+    functionVersion: "$LATEST",
+    invokedFunctionArn: "arn:aws:lambda:us-east-1:000000000000:function:function-of-the-test",
+    memoryLimitInMB: "512",
+    awsRequestId: `invocation-${id}`,
+    logGroupName: "test",
+    logStreamName: "test",
+    callbackWaitsForEmptyEventLoop: false,
+    getRemainingTimeInMillis: () => Math.max(0, endsAt - Date.now()),
+    ...{ done() {}, fail() {}, succeed() {} },
+  };
+}
+
+const startedAt = performance.now();
+const { handler } = (await import(file)) as {
+  handler: (event: unknown, context: Context) => Promise<unknown>;
+};
+const initMs = performance.now() - startedAt;
+
+process.on("message", async (order: Order) => {
+  if (order.kind === "environment") {
+    Object.assign(process.env, order.values);
+    return;
+  }
+  const { id, event, timeoutMs } = order;
+  try {
+    send({ kind: "result", id, result: await handler(event, contextOf(id, timeoutMs)) });
+  } catch (error) {
+    const { name, message, stack } = error as Error;
+    send({ kind: "error", id, error: { name, message, stack } });
+  }
+});
+process.on("disconnect", () => process.exit(0));
+send({ kind: "loaded", initMs });

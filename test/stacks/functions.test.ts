@@ -1,0 +1,226 @@
+import { describe, expect, test } from "vitest";
+import { allowed, graphOf, statementsOf, unavailable } from "./harness/graph.ts";
+
+const prod = graphOf("prod");
+
+const jobs = "axon-prod-jobs-llama-3-70b-instruct-1";
+const log = "axon-prod-events";
+const stream = "table/LogTable/stream/1";
+
+const readLog = [`dynamodb:Query → ${log}`];
+const writeLog = [`dynamodb:Query → ${log}`, `dynamodb:PutItem → ${log}`];
+const sendJobs = [`sqs:SendMessage → ${jobs}`];
+const postFrames = ["execute-api:ManageConnections → SocketApi/*/*/@connections/*"];
+const followLog = [
+  ...["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"].map(
+    (action) => `dynamodb:${action} → ${stream}`,
+  ),
+  "sqs:SendMessage → axon-prod-log-unprocessed",
+];
+const takeReports = ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"].map(
+  (action) => `sqs:${action} → axon-prod-reports.fifo`,
+);
+
+/** All that each handler may do; beside it there are only logs and network interfaces. */
+const permissions: Record<string, string[]> = {
+  Connect: [],
+  Disconnect: postFrames,
+  Unrouted: postFrames,
+  Chat: [...writeLog, ...sendJobs, ...postFrames],
+  Resume: [...readLog, ...postFrames],
+  Cancel: [...writeLog, ...sendJobs, ...postFrames],
+  History: readLog,
+  Dispatch: [...readLog, ...sendJobs, ...followLog],
+  Project: [...readLog, ...followLog],
+  Report: [...writeLog, ...sendJobs, ...takeReports],
+  Sweep: [...readLog, ...sendJobs],
+  Migrate: [],
+};
+
+const tls = "NODE_EXTRA_CA_CERTS";
+const admission = ["AXON_TENANT_IN_FLIGHT", "AXON_MAX_WAIT_MS"];
+/** Variables that each handler has of ours. What is linked is in an encrypted file instead. */
+const variables: Record<string, string[]> = {
+  Connect: [],
+  Disconnect: [],
+  Unrouted: [],
+  Chat: [tls, "AXON_MODELS", ...admission, "AXON_RATE_PER_MINUTE", "AXON_RATE_BURST"],
+  Resume: [],
+  Cancel: [tls, "AXON_MODELS", ...admission],
+  History: [tls, "AXON_MODELS"],
+  Dispatch: [tls, "AXON_MODELS", ...admission],
+  Project: [tls],
+  Report: [tls, "AXON_MODELS", ...admission],
+  Sweep: [tls, "AXON_MODELS", ...admission],
+  Migrate: [tls],
+};
+
+const managedPolicy = (name: string) => `arn:aws:iam::aws:policy/service-role/${name}`;
+
+describe.skipIf(unavailable)("functions", () => {
+  const functions = prod.all("lambda/function");
+
+  test("there is one for each handler, and no other", () => {
+    const names = functions.map(({ name }) => name.replace(/Function$/, "")).sort();
+    expect(names).toEqual(Object.keys(permissions).sort());
+  });
+
+  test("each bundle was built, and is at most 500 kB", () => {
+    const sources = prod.bundles.map(({ source }) => source).sort();
+    const expected = Object.keys(permissions).map(
+      (name) => `functions/${name.toLowerCase()}.handler`,
+    );
+    expect(sources).toEqual(expected.sort());
+    for (const { source, bytes } of prod.bundles) {
+      expect(bytes, source).toBeGreaterThan(10_000);
+      expect(bytes, source).toBeLessThanOrEqual(500_000);
+    }
+  });
+
+  test.each(Object.entries(permissions))(
+    "%s may do what it must, and nothing else",
+    (name, expected) => {
+      const role = prod.one("iam/role", `${name}Role`);
+      expect(allowed(role).sort()).toEqual([...expected].sort());
+      expect(role.inputs["managedPolicyArns"]).toEqual([
+        managedPolicy("AWSLambdaBasicExecutionRole"),
+        managedPolicy("AWSLambdaVPCAccessExecutionRole"),
+      ]);
+      expect(role.inputs["assumeRolePolicy"].Statement).toEqual([
+        {
+          ...{ Sid: "AllowAssumeRole", Effect: "Allow", Action: "sts:AssumeRole" },
+          Principal: { Service: "lambda.amazonaws.com" },
+        },
+      ]);
+    },
+  );
+
+  test.each(Object.entries(variables))(
+    "%s is told what it needs, and nothing else",
+    (name, expected) => {
+      const { environment } = prod.one("lambda/function", `${name}Function`).inputs;
+      const own = Object.keys(environment.variables).filter(
+        (variable) => !variable.startsWith("SST_") && variable !== "NODE_OPTIONS",
+      );
+      expect(own.sort()).toEqual([...expected].sort());
+      expect(environment.variables.NODE_OPTIONS).toBe("--enable-source-maps");
+    },
+  );
+
+  test("the catalog of models names the queues that there are", () => {
+    const { variables: env } = prod.one("lambda/function", "ChatFunction").inputs["environment"];
+    const url = `https://sqs.us-east-1.amazonaws.com/123456789012/${jobs}`;
+    expect(JSON.parse(env.AXON_MODELS)).toMatchObject([
+      { model: "llama-3-70b", revision: "llama-3-70b-instruct-1", queueUrl: url, default: true },
+    ]);
+  });
+
+  test("all run on ARM, on Node 24, in the private subnets, with an encrypted log of their own", () => {
+    for (const { name, inputs } of functions) {
+      expect(inputs, name).toMatchObject({
+        ...{ architectures: ["arm64"], runtime: "nodejs24.x" },
+        vpcConfig: { securityGroupIds: ["FunctionsGroup-id"] },
+      });
+      expect(inputs["vpcConfig"].subnetIds.join()).not.toContain("Public");
+      const group = prod.one("cloudwatch/logGroup", name.replace(/Function$/, "LogGroup"));
+      expect(group.inputs).toMatchObject({ kmsKeyId: expect.any(String), retentionInDays: 30 });
+    }
+  });
+
+  test("API Gateway waits longer than any handler of the socket runs", () => {
+    for (const name of [
+      "Connect",
+      "Disconnect",
+      "Unrouted",
+      "Chat",
+      "Resume",
+      "Cancel",
+      "History",
+    ]) {
+      expect(prod.one("lambda/function", `${name}Function`).inputs["timeout"]).toBeLessThan(29);
+    }
+  });
+
+  test("the database is migrated before any code that counts on it is deployed", () => {
+    const migration = prod.one("lambda/invocation", "Migration");
+    expect(migration.inputs).toMatchObject({ functionName: "axon-prod-migrate" });
+    expect(migration.inputs["triggers"].code).toMatch(/^assets\/Migrate-code-[0-9a-f]{64}\.zip$/);
+    const waiting = functions
+      .filter(({ dependsOn }) => dependsOn.some((urn) => urn.endsWith("::Migration")))
+      .map(({ name }) => name.replace(/Function$/, ""));
+    const withDatabase = Object.keys(variables).filter((name) => variables[name]?.includes(tls));
+    expect([...waiting, "Migrate"].sort()).toEqual(withDatabase.sort());
+  });
+
+  test("a sweep is never joined by the next one", () => {
+    const reserved = functions.filter(({ inputs }) => inputs["reservedConcurrentExecutions"] > 0);
+    expect(reserved.map(({ name }) => name)).toEqual(["SweepFunction"]);
+    expect(prod.all("lambda/functionEventInvokeConfig").map(({ inputs }) => inputs)).toEqual([
+      {
+        functionName: "axon-prod-sweep",
+        ...{ maximumEventAgeInSeconds: 60, maximumRetryAttempts: 0 },
+      },
+    ]);
+    expect(prod.one("scheduler/schedule", "TickSchedule").inputs).toMatchObject({
+      scheduleExpression: "rate(1 minute)",
+      target: { retryPolicy: { maximumRetryAttempts: 0 } },
+    });
+  });
+});
+
+describe.skipIf(unavailable)("what feeds functions", () => {
+  const source = (name: string) => prod.one("lambda/eventSourceMapping", name).inputs;
+  const partly = { functionResponseTypes: ["ReportBatchItemFailures"] };
+
+  test("the history waits for its database, and is skipped nothing for half a day", () => {
+    expect(source("LogTo-project")).toMatchObject({
+      ...partly,
+      ...{ bisectBatchOnFunctionError: true, maximumRetryAttempts: -1 },
+      maximumRecordAgeInSeconds: 43_200,
+      destinationConfig: {
+        onFailure: { destinationArn: expect.stringContaining("log-unprocessed") },
+      },
+    });
+  });
+
+  test("the outbox gives up soon, since the sweep does not", () => {
+    expect(source("LogTo-dispatch")).toMatchObject({
+      ...partly,
+      ...{ bisectBatchOnFunctionError: true, maximumRetryAttempts: 5 },
+      destinationConfig: {
+        onFailure: { destinationArn: expect.stringContaining("log-unprocessed") },
+      },
+    });
+  });
+
+  test("a report comes again no sooner than its function has ended", () => {
+    expect(source("ReportsToReport")).toMatchObject({
+      ...{ ...partly, batchSize: 10 },
+      scalingConfig: { maximumConcurrency: 50 },
+    });
+    const { visibilityTimeoutSeconds } = prod.one("sqs/queue", "Reports").inputs;
+    const { timeout } = prod.one("lambda/function", "ReportFunction").inputs;
+    expect(visibilityTimeoutSeconds).toBeGreaterThanOrEqual(6 * timeout);
+  });
+});
+
+describe.skipIf(unavailable)("roles", () => {
+  test.each(["prod", "ada", "block"])("no role of %s has a wildcard for an action", (stage) => {
+    const roles = graphOf(stage).all("iam/role");
+    expect(roles.length).toBeGreaterThan(15);
+    const wide = roles.flatMap((role) =>
+      statementsOf(role)
+        .filter(({ Action }) => Action.some((action) => action.includes("*")))
+        .map(({ Action }) => `${role.name}: ${Action.join(", ")}`),
+    );
+    expect(wide).toEqual([]);
+  });
+
+  test("no role of ours acts on whatever there is", () => {
+    const wide = prod
+      .all("iam/role")
+      .filter((role) => statementsOf(role).some(({ Resource }) => Resource.includes("*")))
+      .map(({ name }) => name);
+    expect(wide).toEqual([]);
+  });
+});
