@@ -90,6 +90,10 @@ function write(update: TurnUpdate, at: { askedAt: number; firstAt: number | unde
         const seconds = Math.ceil(estimatedWaitMs / 1_000);
         process.stderr.write(`(number ${position} in the queue, about ${seconds} s)\n`);
       }
+      if (update.warming !== undefined) {
+        const seconds = Math.ceil(update.warming.estimatedMs / 1_000);
+        process.stderr.write(`(the model is being loaded, about ${seconds} s)\n`);
+      }
       return;
     case "text":
       process.stdout.write(update.text);

@@ -12,6 +12,11 @@ const help = `axon: chat with a model that no single process holds.
   axon log                 the events of the latest turn
   axon log <turn | conversation>
                            the events of a turn, or of all turns of a conversation
+  axon log replay --until WHEN
+                           the rollouts up to a moment, and how it all stood then
+  axon turn ID             which revision and group have produced a turn
+  axon rollout start REVISION | status | history | …
+                           moves a model's traffic from one revision to the next
   axon worker --rank N --leader HOST:PORT --model PATH
                            lend this machine to a group that another one leads
   axon models pull | list | rm
@@ -34,6 +39,7 @@ Options
   --name NAME, --yes       models: axon models --help explains them
   --queue NAME, --redrive  jobs: axon jobs --help explains them
   --config FILE            plan: axon plan --help explains it
+  --at, --steps, --wait …  rollout: axon rollout --help explains them
   -h, --help               this text
 
 The key is taken from AXON_KEY; a local stage gives out its own.
@@ -57,6 +63,16 @@ const options = {
   name: { type: "string" },
   yes: { type: "boolean", short: "y", default: false },
   queue: { type: "string" },
+  id: { type: "string" },
+  reason: { type: "string" },
+  steps: { type: "string" },
+  bake: { type: "string" },
+  request: { type: "string" },
+  queued: { type: "boolean", default: false },
+  wait: { type: "boolean", default: false },
+  at: { type: "string" },
+  until: { type: "string" },
+  limit: { type: "string" },
   redrive: { type: "boolean", default: false },
   config: { type: "string" },
   json: { type: "boolean", default: false },
@@ -70,6 +86,8 @@ function parse() {
     throw new CommandError(error instanceof Error ? error.message : String(error), { exitCode: 2 });
   }
 }
+
+type Values = ReturnType<typeof parse>["values"];
 
 function numberOf(name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
@@ -113,6 +131,20 @@ async function planCommand(
   return 0;
 }
 
+/** Loaded only when it is asked for: it brings the client of Lambda along. */
+async function rolloutCommand(
+  command: "rollout" | "log replay" | "turn",
+  words: readonly string[],
+  { help, ...options }: Values,
+): Promise<number> {
+  const { replay, rollout, rolloutHelp, turn } = await import("./rollout.ts");
+  if (help) process.stdout.write(rolloutHelp);
+  else if (command === "log replay") return replay(options);
+  else if (command === "turn") return turn(words[0], options.json);
+  else return rollout(words, options);
+  return 0;
+}
+
 async function main(): Promise<number> {
   const { values, positionals } = parse();
   const [command, ...words] = positionals;
@@ -123,6 +155,10 @@ async function main(): Promise<number> {
   if (command === "models") return modelsCommand(words, values);
   if (command === "jobs") return jobsCommand(words, values);
   if (command === "plan") return planCommand(words, values);
+  if (command === "rollout" || command === "turn") return rolloutCommand(command, words, values);
+  if (command === "log" && words[0] === "replay") {
+    return rolloutCommand("log replay", words.slice(1), values);
+  }
   if (values.help || command === undefined) {
     process.stdout.write(help);
     return values.help ? 0 : 2;

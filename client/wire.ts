@@ -40,6 +40,8 @@ export interface AcceptedFrame {
   revision: string;
   /** Only where the turn waits for others to end; 1 is next. */
   queue?: { position: number; estimatedWaitMs: number } | undefined;
+  /** Only where no group takes turns yet, as after a rest: about how long until one does, ms. */
+  warming?: { estimatedMs: number } | undefined;
 }
 
 /** Tokens `from`…`to` of a turn, joined; the epoch of token `to`. */

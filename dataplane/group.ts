@@ -1,34 +1,51 @@
 import { RedisBatch } from "../events/redis-batch.ts";
 import type { RedisClient } from "../events/redis-client.ts";
-import { groupKey, groupsKey } from "../events/redis-keys.ts";
+import {
+  type GroupBeat,
+  groupBeatKey,
+  groupDrainKey,
+  groupKey,
+  groupsKey,
+} from "../events/redis-keys.ts";
 
 /** A group that has not been heard of for this long is gone. */
 const groupTtlMs = 3_000;
 
-/** A group that was killed stays in its revision's index until then. */
+/** A group that was killed stays in its revision's index, and its last beat is kept, until then. */
 const indexTtlSeconds = 60;
+
+export interface Announced extends Omit<GroupBeat, "at"> {
+  leaderId: string;
+}
 
 /**
  * Shows a living group in Redis, once a second, for whoever wants to know which there are, and how many
- * turns they can run.
+ * turns they can run; and hears there whether it is to take no new ones.
  * @returns a function that takes the group out of sight.
  */
 export function announceGroup(
   redis: RedisClient,
   groupId: string,
-  describe: () => { revision: string } & Record<string, string | number>,
+  { describe, drained }: { describe: () => Announced; drained: () => void },
 ): () => Promise<void> {
   const key = groupKey(groupId);
+  const beatKey = groupBeatKey(groupId);
   const index = groupsKey(describe().revision);
   const beat = async () => {
-    const now = Date.now();
+    if (await isToDrain(redis, groupId)) drained();
+    const at = Date.now();
+    const { leaderId, isAccepting, ...facts } = describe();
+    const said: GroupBeat = { at, isAccepting, ...facts };
     await new RedisBatch(redis)
-      .add(key, (group) => group.hset(key, describe()).pexpire(key, groupTtlMs))
+      .add(key, (group) => group.hset(key, { leaderId, ...facts }).pexpire(key, groupTtlMs))
+      .add(beatKey, (group) =>
+        group.set(beatKey, JSON.stringify(said)).expire(beatKey, indexTtlSeconds),
+      )
       .add(index, (groups) =>
         groups
-          .zadd(index, now, groupId)
+          .zadd(index, at, groupId)
           // By clocks that differ somewhat; whether a group lives is told by its hash alone.
-          .zremrangebyscore(index, "-inf", now - indexTtlSeconds * 1_000)
+          .zremrangebyscore(index, "-inf", at - indexTtlSeconds * 1_000)
           .expire(index, indexTtlSeconds),
       )
       .exec();
@@ -40,7 +57,13 @@ export function announceGroup(
     clearInterval(timer);
     await new RedisBatch(redis)
       .add(key, (group) => group.del(key))
+      .add(beatKey, (group) => group.del(beatKey))
       .add(index, (groups) => groups.zrem(index, groupId))
       .exec();
   };
+}
+
+/** Whether the group was told to take no new turns, now or before it was started. */
+export async function isToDrain(redis: RedisClient, groupId: string): Promise<boolean> {
+  return (await redis.exists(groupDrainKey(groupId))) === 1;
 }

@@ -57,7 +57,18 @@ export class Leader {
     return this.#held.size;
   }
 
-  /** Takes jobs until it drains. Rejects when the engine fails: the group is over then. */
+  /** Whether it takes new turns. */
+  get isAccepting(): boolean {
+    return !this.#polling.signal.aborted;
+  }
+
+  /** Takes no more jobs, and takes over no more turns; those that run go on. */
+  retire(): void {
+    this.#polling.abort();
+    this.#slotFreed();
+  }
+
+  /** Takes jobs until it retires or drains. Rejects when the engine fails: the group is over then. */
   async run(): Promise<void> {
     const timers = [
       this.#every(renewalMs, "renewing leases", () => this.#renewLeases()),
@@ -75,8 +86,7 @@ export class Leader {
 
   /** Takes no more jobs, waits for the running turns, and hands over what is left at the deadline. */
   async drain(deadlineMs: number): Promise<void> {
-    this.#polling.abort();
-    this.#slotFreed();
+    this.retire();
     const deadline = setTimeout(() => {
       for (const { run } of this.#held.values()) run.stop("handedOver");
     }, deadlineMs);

@@ -6,7 +6,7 @@ import { type RedisClient, redisClient, redisSubscriber } from "../events/redis-
 import { cancelChannel } from "../events/redis-keys.ts";
 import { type WorkerConfig, workerConfig } from "./config.ts";
 import { type EmbeddedEngineOptions, startEmbeddedEngine } from "./engine/embedded.ts";
-import { announceGroup } from "./group.ts";
+import { announceGroup, isToDrain } from "./group.ts";
 import { GroupGuard } from "./group-guard.ts";
 import { SqsJobQueue } from "./job-queue.ts";
 import { Leader } from "./leader.ts";
@@ -138,6 +138,7 @@ async function start(logger: Logger) {
   const config = workerConfig(process.env);
   const revision = config.AXON_REVISION;
   const leaderId = processId("leader");
+  const epoch = Date.now();
   const groupId = config.AXON_GROUP_ID ?? processId("group");
   logger.appendKeys({ groupId, leaderId, revision });
 
@@ -165,10 +166,13 @@ async function start(logger: Logger) {
   subscriber.on("message", (_channel, turnId) => leader.cancel(turnId));
   await subscriber.subscribe(cancelChannel);
   const { model, ranks, slots } = engine.describe();
-  const withdraw = announceGroup(redis, groupId, () => ({
-    ...{ revision, leaderId, ranks, slots },
-    running: leader.running,
-  }));
+  const describe = () => ({
+    ...{ revision, leaderId, epoch, ranks, slots },
+    ...{ running: leader.running, isAccepting: leader.isAccepting },
+  });
+  // One that was told so before it was started has to know it before its first job.
+  if (await isToDrain(redis, groupId)) leader.retire();
+  const withdraw = announceGroup(redis, groupId, { describe, drained: () => leader.retire() });
   leader.run().catch((error: unknown) => endWithGroup(leader, logger, error));
 
   const members = engine.health().ranks.map(({ rank, pid }) => ({ rank, pid }));

@@ -4,6 +4,8 @@ import {
   conversationStartedSchema,
   turnAddedSchema,
 } from "./conversation-events.ts";
+import { type GroupEvent, groupEventSchema } from "./group-events.ts";
+import { type RolloutEvent, rolloutEventSchema } from "./rollout-events.ts";
 import {
   type TurnEvent,
   turnCancelledSchema,
@@ -16,7 +18,7 @@ import {
 } from "./turn-events.ts";
 
 /** Every event that the log can hold. */
-export type DomainEvent = ConversationEvent | TurnEvent;
+export type DomainEvent = ConversationEvent | TurnEvent | GroupEvent | RolloutEvent;
 
 const catalog = z.discriminatedUnion("type", [
   conversationStartedSchema,
@@ -28,6 +30,8 @@ const catalog = z.discriminatedUnion("type", [
   turnCompletedSchema,
   turnCancelledSchema,
   turnFailedSchema,
+  groupEventSchema,
+  rolloutEventSchema,
 ]);
 
 type Upcaster = (event: Record<string, unknown>) => Record<string, unknown>;

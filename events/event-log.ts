@@ -2,7 +2,7 @@ import type { DomainEvent } from "./event-catalog.ts";
 
 /** Events that were written together: one version of one stream. */
 export interface Commit {
-  /** `turn/<id>` or `conversation/<id>`. */
+  /** `turn/<id>`, `conversation/<id>`, `group/<id>` or `rollout/<model>`. */
   stream: string;
   /** From 1, without gaps. */
   version: number;
@@ -58,3 +58,5 @@ export function shardOf(stream: string, shards: number = logShards): number {
 export const turnStream = (turnId: string): string => `turn/${turnId}`;
 export const conversationStream = (conversationId: string): string =>
   `conversation/${conversationId}`;
+export const groupStream = (groupId: string): string => `group/${groupId}`;
+export const rolloutStream = (model: string): string => `rollout/${model}`;

@@ -70,6 +70,8 @@ export const acceptedFrameSchema = z.strictObject({
       estimatedWaitMs: z.int().min(0),
     })
     .optional(),
+  /** Only where no group of the revision lives and one is to form; an estimate. */
+  warming: z.strictObject({ estimatedMs: z.int().min(0) }).optional(),
 });
 
 /**

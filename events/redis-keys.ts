@@ -121,6 +121,28 @@ export const cancelChannel = "cancel";
 /** Hash with a TTL: a living group, `revision`, `leaderId`, `epoch`, `ranks`, `slots`, `running`. */
 export const groupKey = (groupId: string): string => `group:{${groupId}}`;
 
+/** String, JSON: the group's last heartbeat, which stays for a minute after it. */
+export const groupBeatKey = (groupId: string): string => `group:{${groupId}}:beat`;
+
+/** What a group's leader says of it, once a second. */
+export const groupBeatSchema = z.object({
+  /** By the group's clock, Unix ms. */
+  at: z.int().min(0),
+  revision: z.string(),
+  /** When it was started, Unix ms: grows with each start. */
+  epoch: z.int().min(1),
+  ranks: z.int().min(1),
+  /** Turns that it can run, and runs. */
+  slots: z.int().min(1),
+  running: z.int().min(0),
+  /** It takes new turns. */
+  isAccepting: z.boolean(),
+});
+export type GroupBeat = z.infer<typeof groupBeatSchema>;
+
+/** String, "1": the group is to take no new turns, also when it is started again. */
+export const groupDrainKey = (groupId: string): string => `group:{${groupId}}:drain`;
+
 /**
  * Hash, kept by the leader of a group that spans nodes: `epoch`, and `state`: "forming" until every
  * follower is there and the engine answers, "ready", and "closed" when the leader has ended its turns.
@@ -176,6 +198,16 @@ export type WatchMessage = z.infer<typeof watchMessageSchema>;
  * groups of a revision. Whether one lives stands in its own hash, which expires.
  */
 export const groupsKey = (revision: string): string => `groups:{${revision}}`;
+
+/**
+ * Hash, which revisions of a model new turns get: `weights`, JSON as in events/rollout-events.ts;
+ * `version` of the weights, which only grows; `setAt`, ms of Redis's clock. It does not expire. Without
+ * it the model's first revision gets all of them.
+ */
+export const routeKey = (model: string): string => `route:{${model}}`;
+
+/** String, JSON, for some minutes: no group of the revision takes turns, and how long until one does. */
+export const warmingKey = (revision: string): string => `warming:{${revision}}`;
 
 /**
  * Admission: which of a revision's turns are in flight (their job was sent) and which are held back. Only

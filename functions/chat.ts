@@ -22,6 +22,7 @@ import { queues } from "./lib/queues.ts";
 import { rateLimit, takeFromRate } from "./lib/rate-limit.ts";
 import { redis } from "./lib/redis.ts";
 import { framesFromLog, streamPresence, tellsTheRecord } from "./lib/replay.ts";
+import { route } from "./lib/routing.ts";
 import {
   type SocketDeps,
   type SocketHandler,
@@ -36,6 +37,7 @@ import {
   type RequestedTurn,
   turns,
 } from "./lib/streams.ts";
+import { type Warming, warmingOf } from "./lib/warming.ts";
 import { watchTurn } from "./lib/watchers.ts";
 
 type ChatDeps = SocketDeps & JobDeps & Pick<Deps, "rate" | "now">;
@@ -70,8 +72,8 @@ export function chat(deps: ChatDeps): SocketHandler {
       log.add({ turnId, conversationId: state.conversationId, correlationId: state.correlationId });
       return acceptAgain(deps, request, state, events);
     }
-    const model = deps.models.pick(frame.model);
     const conversationId = frame.conversationId ?? conversationIdFor(turnId);
+    const model = await route(deps, frame.model, conversationId, log);
     const correlationId = randomUUID();
     log.add({ turnId, conversationId, correlationId });
 
@@ -217,7 +219,8 @@ async function sendOrHold(
 ): Promise<void> {
   const { queue, released } = await admit(deps, turn);
   if (queue === undefined) await trySendJob(deps, request, turn, context);
-  await request.answer(accepted(request.frame, turn, queue));
+  const warming = await warmingOf(deps, turn.revision, request.log);
+  await request.answer(accepted(request.frame, turn, { queue, warming }));
   await sendReleased(deps, released, request.log);
 }
 
@@ -238,11 +241,11 @@ async function trySendJob(
 function accepted(
   { requestId }: ChatFrame,
   turn: RequestedTurn,
-  queue?: QueuePlace,
+  { queue, warming }: { queue?: QueuePlace | undefined; warming?: Warming | undefined } = {},
 ): AcceptedFrame {
   const { turnId, conversationId, model, revision } = turn;
   const names = { requestId, turnId, conversationId, model, revision };
-  return { type: "accepted", ...names, ...(queue !== undefined && { queue }) };
+  return { type: "accepted", ...names, ...(queue && { queue }), ...(warming && { warming }) };
 }
 
 export const handler = lambda(chat, [

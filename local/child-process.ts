@@ -15,6 +15,10 @@ export interface ChildCommand {
   readyWithinMs: number;
   /** It has this long to end after SIGTERM. */
   stopWithinMs: number;
+  /** Gives up while it starts. */
+  signal?: AbortSignal;
+  /** Hears what it says over IPC. */
+  heard?: (message: unknown, child: Pick<RunningChild, "tell">) => void;
 }
 
 export interface RunningChild {
@@ -22,7 +26,8 @@ export interface RunningChild {
   /** What it said with its "ready". */
   details: Record<string, unknown>;
   died: Promise<string>;
-  tell(message: string): void;
+  /** One that cannot be reached any more is not told. */
+  tell(message: string | object): void;
   stop(): Promise<void>;
 }
 
@@ -57,8 +62,13 @@ export async function startChild(command: ChildCommand): Promise<RunningChild> {
     child.once("error", (error) => resolve(error.message));
     child.once("exit", (code, signal) => resolve(`exited with ${signal ?? code}`));
   });
-  const details = await readiness(child, gone, command.readyWithinMs).catch((cause: Error) => {
+  const tell = (message: string | object): void => {
+    if (child.connected) child.send(message, () => {});
+  };
+  child.on("message", (message) => command.heard?.(message, { tell }));
+  const details = await readiness(child, gone, command).catch(async (cause: Error) => {
     child.kill("SIGKILL");
+    await gone;
     throw new StageError(
       "part_failed",
       `The ${name} does not start: it ${cause.message}. Its log, ${logFile}, ends with:\n${lastLines(logFile)}`,
@@ -73,9 +83,7 @@ export async function startChild(command: ChildCommand): Promise<RunningChild> {
         if (!stopping) resolve(reason);
       });
     }),
-    tell(message) {
-      if (child.connected) child.send(message);
-    },
+    tell,
     async stop() {
       stopping = true;
       child.kill("SIGTERM");
@@ -89,15 +97,19 @@ export async function startChild(command: ChildCommand): Promise<RunningChild> {
 function readiness(
   child: ChildProcess,
   gone: Promise<string>,
-  withinMs: number,
+  { readyWithinMs: withinMs, signal }: ChildCommand,
 ): Promise<Record<string, unknown>> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
       () => reject(new Error(`was not ready within ${withinMs / 1_000} s`)),
       withinMs,
     );
+    const giveUp = () => reject(new Error("is not wanted any more"));
+    if (signal?.aborted) giveUp();
+    signal?.addEventListener("abort", giveUp, { once: true });
     void gone.then((reason) => {
       clearTimeout(timer);
+      signal?.removeEventListener("abort", giveUp);
       reject(new Error(reason));
     });
     child.on("message", (message) => {

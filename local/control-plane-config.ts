@@ -10,6 +10,10 @@ export const controlPlaneSchema = z.strictObject({
   /** The key that the page is given. */
   credential: z.string(),
   model: stageModelSchema,
+  /** The stage's data; the revisions are in it. */
+  dataDir: z.string(),
+  /** Groups that serve the model when it is new here. */
+  groups: z.int().min(1),
   /** Where its functions can be invoked by name. */
   lambdaPort: z.int(),
   /** Where WebSockets are opened, when not at the gateway. */

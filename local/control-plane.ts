@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { GetQueueAttributesCommand, SQSClient } from "@aws-sdk/client-sqs";
 import { z } from "zod";
@@ -11,19 +12,35 @@ import { dispatch } from "../functions/dispatch.ts";
 import { history } from "../functions/history.ts";
 import { closeDeps, type Deps, depsFromEnvironment } from "../functions/lib/deps.ts";
 import { migrate } from "../functions/lib/migrate.ts";
+import { manage } from "../functions/manage.ts";
+import { manifest } from "../functions/manifest.ts";
+import { ops } from "../functions/ops.ts";
 import { project } from "../functions/project.ts";
 import { report } from "../functions/report.ts";
 import { resume } from "../functions/resume.ts";
 import { sweep } from "../functions/sweep.ts";
 import { unrouted } from "../functions/unrouted.ts";
 import { pause } from "./bell.ts";
+import { localBucket } from "./bucket.ts";
 import { postgresCheckpoint } from "./checkpoints.ts";
+import { adoptModel } from "./cluster/adopt.ts";
+import { localModels } from "./cluster/local-models.ts";
+import { localCluster } from "./cluster/local-port.ts";
+import { removeRetiredQueues } from "./cluster/retired.ts";
+import { type RevisionQueues, revisionQueues } from "./cluster/revision-queues.ts";
+import { revisionsFolder } from "./cluster/revisions.ts";
+import { supervisorOf } from "./cluster/supervisor-link.ts";
 import { type ControlPlaneConfig, controlPlaneSchema } from "./control-plane-config.ts";
-import { queueSource, schedule, tableStreamHandle } from "./event-sources.ts";
+import {
+  queueSource,
+  schedule,
+  type TableStreamFunction,
+  tableStreamHandle,
+} from "./event-sources.ts";
 import { type SocketRoutes, startGateway } from "./gateway.ts";
 import { urlHost } from "./gateway-access.ts";
 import { startLambdaApi } from "./lambda-api.ts";
-import { invoke } from "./lambda-context.ts";
+import { invoke, type LambdaFunction } from "./lambda-context.ts";
 import { followLog, type LogFollower } from "./log-follower.ts";
 import { createEventTable, createQueue, type QueuePair } from "./provision.ts";
 
@@ -36,11 +53,14 @@ import { createEventTable, createQueue, type QueuePair } from "./provision.ts";
  *   SIGTERM              stop
  */
 const sweepEveryMs = 15_000;
+/** A minute on AWS, where nobody waits and watches. */
+const manageEveryMs = 1_000;
 
 async function start() {
   const config = controlPlaneSchema.parse(JSON.parse(process.env["AXON_STAGE"] ?? "{}"));
   const sqs = new SQSClient();
-  const queues = await provision(sqs, config);
+  const perRevision = revisionQueues(sqs);
+  const queues = await provision(sqs, perRevision, config);
   const { jobs, reports } = queues;
   const base = depsFromEnvironment({
     ...process.env,
@@ -51,35 +71,38 @@ async function start() {
     base.logger.error("an event source", { error: error as Error });
   await migrate(base.database);
 
-  const followers: LogFollower[] = [];
-  const deps: Deps = { ...base, log: offering(base.log, followers) };
-  const follow = (name: string, handler: ReturnType<typeof project>, maxAttempts?: number) => {
-    const follower = followLog({
-      log: base.log,
-      handle: tableStreamHandle(name, handler),
-      checkpoint: postgresCheckpoint(base.database, name),
-      onError,
-      ...(maxAttempts !== undefined && { maxAttempts }),
-    });
-    followers.push(follower);
-    return follower;
+  const { log, follow, ...followers } = logFollowers(base, onError);
+  const bucket = localBucket(join(config.dataDir, "bucket"), onError);
+  const deps: Deps = {
+    ...base,
+    log,
+    readObject: bucket.read,
+    models: localModels(base.models.pick(undefined), revisionsFolder(config.dataDir)),
+    cluster: localCluster({
+      ...{ supervisor: supervisorOf(process), redis: base.redis },
+      openQueue: perRevision.open,
+    }),
   };
+  await Promise.all((await adoptModel(deps, config)).map(perRevision.open));
   const projection = follow("project", project(deps));
   // What dispatch cannot send is sent by the sweep, so it need not hold up the turns after it.
   follow("dispatch", dispatch(deps), 5);
+  const manageModels = manage(deps);
+  follow("manage", manageModels, 1);
   const handleReport = report(deps);
   const source = queueSource({
     ...{ name: "report", sqs, queueUrl: reports.url, handler: handleReport, onError },
   });
   const sweepOpen = sweep(deps);
-  const sweeping = schedule(sweepEveryMs, () => invoke("sweep", sweepOpen, {}, 60_000), onError);
+  const ticking = [
+    bucket.notify(manifest(deps)),
+    schedule(sweepEveryMs, () => invoke("sweep", sweepOpen, {}, 60_000), onError),
+    schedule(sweepEveryMs, () => removeRetiredQueues(deps, perRevision, config.model), onError),
+    schedule(manageEveryMs, () => invoke("manage", manageModels, {}, 60_000), onError),
+  ];
   const { credential, doorUrl: webSocketUrl = "/" } = config;
   const routes = routesOf(deps);
-  const lambda = await startLambdaApi(routes, {
-    // Unknown where the credentials are not the stage's own.
-    accessKeyId: process.env["AWS_ACCESS_KEY_ID"] ?? "",
-    ...{ port: config.lambdaPort, timeoutMs: socketLimits.integrationMs },
-  });
+  const lambda = await lambdaApi({ ...routes, ops: ops(deps) }, config.lambdaPort);
   const gateway = await startGateway({
     ...{ host: config.host, port: config.port, pageDir: config.pageDir },
     ...{ routes, http: history(deps), pageConfig: { webSocketUrl, apiUrl: "/api", credential } },
@@ -97,18 +120,32 @@ async function start() {
       await gateway.stop();
       await lambda.stop();
       await emptied(sqs, reports.url);
-      await Promise.all([source.stop(), sweeping.stop(), ...followers.map((one) => one.stop())]);
+      await Promise.all([source, followers, ...ticking].map((one) => one.stop()));
       sqs.destroy();
       await closeDeps(base);
     },
   };
 }
 
-async function provision(sqs: SQSClient, { model }: ControlPlaneConfig) {
+const lambdaApi = <Event>(
+  functions: Readonly<Record<string, LambdaFunction<Event>>>,
+  port: number,
+) =>
+  startLambdaApi(functions, {
+    // Unknown where the credentials are not the stage's own.
+    accessKeyId: process.env["AWS_ACCESS_KEY_ID"] ?? "",
+    ...{ port, timeoutMs: socketLimits.integrationMs },
+  });
+
+async function provision(
+  sqs: SQSClient,
+  perRevision: RevisionQueues,
+  { model }: ControlPlaneConfig,
+) {
   const dynamoDb = new DynamoDBClient();
   const table = z.string().min(1).parse(process.env["AXON_EVENTS_TABLE"]);
   const [jobs, reports] = await Promise.all([
-    createQueue(sqs, `jobs-${model.revision}`),
+    perRevision.open(model.revision),
     createQueue(sqs, "reports", { fifo: true }),
     createEventTable(dynamoDb, table),
   ]);
@@ -116,14 +153,35 @@ async function provision(sqs: SQSClient, { model }: ControlPlaneConfig) {
   return { jobs, reports } satisfies Record<string, QueuePair>;
 }
 
-/** A log that shows the followers what is appended, so that they need not wait for their poll. */
-function offering(log: EventLog, followers: readonly LogFollower[]): EventLog {
-  return {
+/** Who follows the log, and a log that shows them what is appended, so that they need not wait for their poll. */
+function logFollowers(
+  { log, database }: Pick<Deps, "log" | "database">,
+  onError: (error: unknown) => void,
+) {
+  const followers: LogFollower[] = [];
+  const offering: EventLog = {
     ...log,
     async append(...args) {
       const commit = await log.append(...args);
       for (const follower of followers) follower.offer(commit);
       return commit;
+    },
+  };
+  return {
+    log: offering,
+    follow(name: string, handler: TableStreamFunction, maxAttempts?: number) {
+      const follower = followLog({
+        log,
+        handle: tableStreamHandle(name, handler),
+        checkpoint: postgresCheckpoint(database, name),
+        onError,
+        ...(maxAttempts !== undefined && { maxAttempts }),
+      });
+      followers.push(follower);
+      return follower;
+    },
+    async stop() {
+      await Promise.all(followers.map((one) => one.stop()));
     },
   };
 }

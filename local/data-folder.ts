@@ -80,7 +80,8 @@ export async function openDataFolder(folder: string): Promise<DataFolder> {
   };
 }
 
-function writeAtomically(path: string, content: unknown): void {
+/** Whoever reads it, and whoever was killed while writing, has the old content or the new. */
+export function writeAtomically(path: string, content: unknown): void {
   writeFileSync(`${path}.new`, `${JSON.stringify(content, undefined, 2)}\n`);
   renameSync(`${path}.new`, path);
 }

@@ -8,8 +8,10 @@ import { StageError } from "./part.ts";
 /** What the stage serves, and how its groups are told of it. */
 export interface StageEngine {
   model: StageModel;
-  /** Of the groups. */
-  env: NodeJS.ProcessEnv;
+  /** Of the groups that serve it. */
+  env: Record<string, string>;
+  /** Whether the revision's name holds a hash of the checkpoint here. */
+  isHashed: boolean;
 }
 
 const engineSchema = z.object({
@@ -38,7 +40,7 @@ export async function stageEngine(
   const { AXON_ENGINE: kind, AXON_ENGINE_URL: url } = parsed.data;
   if (kind === "embedded") {
     const groupEnv = { AXON_MODEL_DIR: modelDir, AXON_TP: String(ranks) };
-    return { model: describeModel(modelDir), env: groupEnv };
+    return { model: describeModel(modelDir), env: groupEnv, isHashed: true };
   }
   if (url === undefined) {
     throw new StageError(
@@ -50,12 +52,15 @@ export async function stageEngine(
   const asked = parsed.data.AXON_CONTEXT_TOKENS;
   // The server's ranks are its own.
   const groupEnv = { AXON_TP: env["AXON_TP"] ?? "1" };
-  if (kind === "vllm") return { model: describeServed(served, asked), env: groupEnv };
+  if (kind === "vllm") {
+    return { model: describeServed(served, asked), env: groupEnv, isHashed: false };
+  }
   const model = describeModel(modelDir);
   const contextTokens = asked ?? served.contextLength ?? model.contextTokens;
   return {
     model: { ...model, contextTokens },
     env: { ...groupEnv, AXON_MODEL_DIR: modelDir, AXON_CONTEXT_TOKENS: String(contextTokens) },
+    isHashed: true,
   };
 }
 

@@ -15,7 +15,8 @@ npm start -- [options]: the whole of Axon on this machine, and a page to chat wi
   --model M     a folder or .gguf file with a Llama model, or one of those that
                 \`npx axon models list\` shows (default axon-guide)
   --tp N        ranks that the weights are split over (default 2)
-  --groups N    groups that serve the model, each with a copy of it (default 1)
+  --groups N    groups that serve the model when it is new here, each with a copy of it (default 1);
+                later its rollouts say how many
   --relays N    relays that carry the token streams (default 1)
   --front-door  the first relay terminates WebSockets itself, without the gateway
   --help        this text
@@ -34,6 +35,8 @@ By the environment:
                    of the engine: node dataplane/worker.ts --help explains them
   AXON_TENANT_IN_FLIGHT, AXON_TENANT_WEIGHTS, AXON_MAX_WAIT_MS, AXON_RATE_PER_MINUTE, AXON_RATE_BURST
                    who may ask for how much: docs/ARCHITECTURE.md, "Admission"
+  AXON_SETTLE_MS   for so long after a rollout has moved the traffic a handler may still be at work that
+                   has not heard of it (default 35000, above what the gateway waits)
   LOG_LEVEL        DEBUG, INFO, WARN or ERROR, for the logs in the data folder
 
 Ctrl-C stops everything; once more, at once.

@@ -32,7 +32,11 @@ interface PartDefinition<Part> {
 /** The parts of a stage: who runs, in the order of their starting, and how to end each. */
 export interface Roster {
   keep<Part extends Mortal>(definition: PartDefinition<Part>): Promise<Supervised<Part>>;
+  /** Adds parts that are kept elsewhere. @returns what to call when they have changed. */
+  include(describe: () => StagePart[]): () => void;
   parts(): StagePart[];
+  /** Tells, in the stage's log and to the user, what is done about parts that die. */
+  note(line: string): void;
   /** Stops a part, also one that is starting now. A part that never started is stopped already. */
   stop(name: string): Promise<void>;
 }
@@ -58,16 +62,26 @@ export function createRoster(
     folder.recordProcesses(pids.filter((pid) => pid !== process.pid));
   };
 
+  const noted = (line: string): void => {
+    appendFileSync(folder.logFile("stage"), `${new Date().toISOString()} ${line}\n`);
+    note(line);
+  };
+
   return {
     parts,
+    note: noted,
+    include(describe) {
+      describing.set(`included ${describing.size}`, describe);
+      return () => {
+        record();
+        changed();
+      };
+    },
     async keep({ name, start, describe, restarted }) {
       const supervising = supervise({
         name,
         start,
-        note(line) {
-          appendFileSync(folder.logFile("stage"), `${new Date().toISOString()} ${line}\n`);
-          note(line);
-        },
+        note: noted,
         restarted() {
           record();
           changed();

@@ -3,6 +3,9 @@ import { join, resolve } from "node:path";
 import { z } from "zod";
 import { startAwsEmulators } from "./aws-emulators.ts";
 import { type ChildCommand, startChild } from "./child-process.ts";
+import type { RevisionFile } from "./cluster/revisions.ts";
+import { type StageGroups, stageGroups, writeRevision } from "./cluster/stage-groups.ts";
+import { answerGroups } from "./cluster/supervisor-link.ts";
 import type { ControlPlaneConfig } from "./control-plane-config.ts";
 import { type DataFolder, openDataFolder } from "./data-folder.ts";
 import { stageEngine } from "./engine.ts";
@@ -29,8 +32,12 @@ export interface StageOptions {
   modelDir?: string;
   /** Tensor-parallel size: ranks of a group. */
   ranks?: number;
-  /** Groups that serve the model, each with a copy of it. */
+  /** Groups that serve the model when it is new here, each with a copy of it; later the log knows. */
   groups?: number;
+  /** Groups that there is room for, of all revisions. */
+  room?: number;
+  /** Revisions that can be rolled out, by name. */
+  revisions?: Readonly<Record<string, RevisionFile>>;
   relays?: number;
   /** The first relay terminates WebSockets itself, and the page connects there. */
   frontDoor?: boolean;
@@ -56,7 +63,6 @@ export interface Stage {
 const bundledModelDir = join(root, "models", "axon-guide");
 const controlPlaneScript = new URL("./control-plane.ts", import.meta.url);
 const relayScript = new URL("../dataplane/relay.ts", import.meta.url);
-const groupScript = new URL("../dataplane/worker.ts", import.meta.url);
 const pageDir = join(root, "web", "dist");
 
 /**
@@ -67,7 +73,8 @@ const pageDir = join(root, "web", "dist");
 export async function startStage(options: StageOptions): Promise<Stage> {
   const modelDir = resolve(options.modelDir ?? bundledModelDir);
   const engineEnv = { ...process.env, ...options.env };
-  const { model, env: groupEnv } = await stageEngine(modelDir, options.ranks ?? 2, engineEnv);
+  const engine = await stageEngine(modelDir, options.ranks ?? 2, engineEnv);
+  const { model } = engine;
   const apiKeys = stageApiKeys(options.apiKeys ?? []);
   if (!existsSync(join(pageDir, "index.html"))) {
     throw new StageError("page_missing", "The page is not built. Run: npm run build:web");
@@ -76,37 +83,49 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   const host = options.host ?? "127.0.0.1";
   let port = options.port;
   let queues: StageQueues | undefined;
+  let functions: StageFunctions | undefined;
   const announce = () => {
     const url = `http://${urlHost(host)}:${port}`;
-    folder.announce({ url, credential: developmentKey, queues, parts: roster.parts() });
+    const parts = roster.parts();
+    folder.announce({ url, credential: developmentKey, queues, functions, parts });
   };
   const roster = createRoster(folder, announce, options.note ?? (() => undefined));
-  const context: Context = { options, apiKeys, folder, roster };
+  const groups = stageGroups({
+    ...{ folder, roster, engine, modelDir },
+    ...{ ranks: options.ranks ?? 2, groups: options.groups ?? 1, room: options.room ?? usualRoom },
+  });
+  const context: Context = { options, apiKeys, folder, roster, groups };
   let quiesce = () => {};
   const stop = async () => {
     quiesce();
     // The group first: what it still says has to reach the connections and the log.
-    await Promise.all(numbered("group", options.groups).map(roster.stop));
+    await groups.stop();
     await Promise.all(numbered("relay", options.relays).map(roster.stop));
     await roster.stop("control plane");
     await Promise.all(["redis", "postgresql", "emulators"].map(roster.stop));
     folder.release();
   };
   try {
+    for (const [name, file] of Object.entries(options.revisions ?? {})) {
+      writeRevision(folder.path, name, file);
+    }
     port = await usablePort(host, port);
     const { env, emulated } = await startStores(context);
     const lambdaPort = await freePort();
+    functions = { endpoint: `http://127.0.0.1:${lambdaPort}`, emulated };
     const doorPort = options.frontDoor ? await freePort() : undefined;
     const plane = await startControlPlane(context, env, {
       ...{ host, port, pageDir, model, lambdaPort, credential: developmentKey },
+      ...{ dataDir: folder.path, groups: options.groups ?? 1 },
       ...(doorPort !== undefined && { doorUrl: `http://${urlHost(host)}:${doorPort}` }),
     });
     quiesce = plane.quiesce;
     queues = { endpoint: env["AWS_ENDPOINT_URL_SQS"], emulated, ...plane.queues };
     const planeEnv = { ...env, ...plane.env };
+    groups.open(planeEnv);
     await allStarted([
       startRelays(context, planeEnv, doorEnvironment(host, doorPort, lambdaPort)),
-      startGroups(context, { ...planeEnv, ...groupEnv }),
+      groups.ready(),
     ]);
     announce();
     return { url: plane.url, credential: developmentKey, model, parts: roster.parts, stop };
@@ -124,12 +143,19 @@ interface StageQueues extends z.infer<typeof queuesSchema> {
   emulated: boolean;
 }
 
+/** Where the command line invokes the stage's functions by name. */
+type StageFunctions = Pick<StageQueues, "endpoint" | "emulated">;
+
 interface Context {
   options: StageOptions;
   apiKeys: StageApiKey[];
   folder: DataFolder;
   roster: Roster;
+  groups: StageGroups;
 }
+
+/** Enough for a rollout of a few groups, beside those that serve. */
+const usualRoom = 8;
 
 /** Started side by side. @returns the environment of everything that uses them. */
 async function startStores({ options, apiKeys, folder, roster }: Context) {
@@ -196,7 +222,7 @@ const queuesSchema = z.object({ jobs: queuePairSchema, reports: queuePairSchema 
 const planeSchema = z.looseObject({ url: z.string(), queues: queuesSchema });
 
 async function startControlPlane(
-  { folder, roster }: Context,
+  { folder, roster, groups }: Context,
   env: NodeJS.ProcessEnv,
   config: ControlPlaneConfig,
 ) {
@@ -207,6 +233,7 @@ async function startControlPlane(
         ...{ name: "control plane", script: controlPlaneScript },
         env: { ...env, AXON_STAGE: JSON.stringify(config) },
         logFile: folder.logFile("control-plane"),
+        heard: (message, { tell }) => answerGroups(groups.supervisor, message, tell),
         ...{ readyWithinMs: 60_000, stopWithinMs: 10_000 },
       }),
     describe: ({ pid, details }) => [
@@ -227,14 +254,7 @@ async function startControlPlane(
   };
 }
 
-const groupSchema = z.looseObject({
-  groupId: z.string(),
-  model: z.string(),
-  revision: z.string(),
-  ranks: z.array(z.object({ rank: z.number(), pid: z.number() })),
-});
-
-/** "group", "group 2", "group 3" … */
+/** "relay", "relay 2", "relay 3" … */
 const numbered = (name: string, count = 1): string[] =>
   Array.from({ length: count }, (_, i) => (i === 0 ? name : `${name} ${i + 1}`));
 
@@ -265,22 +285,6 @@ async function startRelays(context: Context, env: NodeJS.ProcessEnv, door: NodeJ
         start: () =>
           startChild(command(context, name, relayScript, { ...env, ...(i === 0 && door) })),
         describe: ({ pid, details }) => [{ name, address: String(details["relayId"] ?? ""), pid }],
-      }),
-    ),
-  );
-}
-
-async function startGroups(context: Context, env: NodeJS.ProcessEnv) {
-  const { options, roster } = context;
-  await allStarted(
-    numbered("group", options.groups).map((name) =>
-      roster.keep({
-        name,
-        start: () => startChild(command(context, name, groupScript, env)),
-        describe: ({ pid, details }) => {
-          const { groupId, revision, ranks } = groupSchema.parse(details);
-          return [{ name, address: revision, pid, groupId, ranks }];
-        },
       }),
     ),
   );

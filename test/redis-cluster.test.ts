@@ -24,6 +24,7 @@ import { streamOnRedis } from "./dataplane/redis-stream.ts";
 import { tokenStreamContract } from "./dataplane/token-stream.contract.ts";
 import { admissionScriptsContract } from "./functions/admission-scripts.contract.ts";
 import { context, guide, logger, type Stage, socketEvent, startStage } from "./functions/stage.ts";
+import { announced } from "./support/announced.ts";
 import { eventually } from "./support/eventually.ts";
 import { awsClientConfig, freshQueue } from "./support/parts.ts";
 import { type RedisCluster, startRedisCluster } from "./support/redis-cluster.ts";
@@ -231,7 +232,7 @@ async function startLeader(redis: RedisClient, stage: Stage): Promise<() => Prom
   const subscriber = redisSubscriber(redis);
   subscriber.on("message", (_, turnId) => leader.cancel(turnId));
   await subscriber.subscribe(cancelChannel);
-  const withdraw = announceGroup(redis, "group-1", () => ({ revision, slots: 8 }));
+  const withdraw = announceGroup(redis, "group-1", announced(revision, 8));
   void leader.run();
   return async () => {
     await leader.drain(0);

@@ -1,4 +1,11 @@
-import type { V1Namespace, V1Role, V1RoleBinding, V1ServiceAccount } from "@kubernetes/client-node";
+import type {
+  V1ClusterRole,
+  V1ClusterRoleBinding,
+  V1Namespace,
+  V1Role,
+  V1RoleBinding,
+  V1ServiceAccount,
+} from "@kubernetes/client-node";
 import { names, namespace } from "./names.ts";
 import type { ClusterSettings } from "./settings.ts";
 
@@ -59,5 +66,25 @@ export const rolloutBinding: V1RoleBinding = {
   kind: "RoleBinding",
   metadata: { name: names.rolloutUsers, namespace },
   roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: names.rolloutUsers },
+  subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: names.rolloutUsers }],
+};
+
+/** Nodes belong to no namespace: which of them are ready tells how many groups there are machines for. */
+export const nodesRole: V1ClusterRole = {
+  apiVersion: "rbac.authorization.k8s.io/v1",
+  kind: "ClusterRole",
+  metadata: { name: names.rolloutUsers },
+  rules: [{ apiGroups: [""], resources: ["nodes"], verbs: ["get", "list"] }],
+};
+
+export const nodesBinding: V1ClusterRoleBinding = {
+  apiVersion: "rbac.authorization.k8s.io/v1",
+  kind: "ClusterRoleBinding",
+  metadata: { name: names.rolloutUsers },
+  roleRef: {
+    apiGroup: "rbac.authorization.k8s.io",
+    kind: "ClusterRole",
+    name: names.rolloutUsers,
+  },
   subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: names.rolloutUsers }],
 };

@@ -10,6 +10,19 @@ export const namespace = "axon";
 /** Of a revision's LeaderWorkerSet, ConfigMap and headless Service. */
 export const revisionName = (revision: string): string => `axon-${revision}`;
 
+/** Of a group's LeaderWorkerSet and network policy. */
+export const groupName = (groupId: string): string => `axon-${groupId}`;
+
+/** The node groups of a revision: each has the machines of one group. */
+export const nodeGroupName = (revision: string, index: number): string =>
+  `${revisionName(revision)}-${index}`;
+
+/** Labels of a group's LeaderWorkerSet, by which a rollout finds it. */
+export const groupLabel = "axon/group";
+export const modelLabel = "axon/model";
+/** EKS labels nodes with it; a group's set says by it where the group is. */
+export const nodeGroupLabel = "eks.amazonaws.com/nodegroup";
+
 export const names = {
   workerAccount: "axon-worker",
   relayAccount: "axon-relay",

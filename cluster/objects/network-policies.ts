@@ -84,16 +84,21 @@ export function basePolicies(settings: ClusterSettings, hasDoor: boolean): Netwo
 /** One for each group that the revision may have: a selector cannot say "the same group". */
 export function groupPolicies({ revision, nodes, groups }: Revision): NetworkPolicy[] {
   if (nodes === 1) return [];
-  return Array.from({ length: groups.max }, (_, index) => {
-    const name = revisionName(revision);
-    const members = {
-      podSelector: { matchLabels: { [setLabel]: name, [groupIndexLabel]: String(index) } },
-    };
-    return policy(`${name}-${index}`, {
-      ...members,
-      policyTypes: ["Ingress", "Egress"],
-      ingress: [{ from: [members] }],
-      egress: [{ to: [members] }],
-    });
+  const name = revisionName(revision);
+  return Array.from({ length: groups.max }, (_, index) =>
+    groupPolicy(`${name}-${index}`, name, index),
+  );
+}
+
+/** Members of one group of a LeaderWorkerSet are alone with each other. */
+export function groupPolicy(name: string, set: string, index: number): NetworkPolicy {
+  const members = {
+    podSelector: { matchLabels: { [setLabel]: set, [groupIndexLabel]: String(index) } },
+  };
+  return policy(name, {
+    ...members,
+    policyTypes: ["Ingress", "Egress"],
+    ingress: [{ from: [members] }],
+    egress: [{ to: [members] }],
   });
 }

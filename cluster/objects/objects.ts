@@ -1,4 +1,6 @@
 import type {
+  V1ClusterRole,
+  V1ClusterRoleBinding,
   V1ConfigMap,
   V1DaemonSet,
   V1Deployment,
@@ -10,7 +12,14 @@ import type {
   V1ServiceAccount,
 } from "@kubernetes/client-node";
 import type { Deployment, Revision } from "../deployment.ts";
-import { axonNamespace, rolloutBinding, rolloutRole, serviceAccounts } from "./access.ts";
+import {
+  axonNamespace,
+  nodesBinding,
+  nodesRole,
+  rolloutBinding,
+  rolloutRole,
+  serviceAccounts,
+} from "./access.ts";
 import { efaDevicePlugin, nvidiaDevicePlugin } from "./device-plugins.ts";
 import { type LeaderWorkerSet, leaderWorkerSet } from "./leader-worker-set.ts";
 import { namespace, revisionName } from "./names.ts";
@@ -27,6 +36,8 @@ import { type ClusterSettings, type Machine, ObjectError } from "./settings.ts";
 export type KubernetesObject =
   | LeaderWorkerSet
   | NetworkPolicy
+  | V1ClusterRole
+  | V1ClusterRoleBinding
   | V1ConfigMap
   | V1DaemonSet
   | V1Deployment
@@ -80,6 +91,8 @@ export function baseObjects(
     ...serviceAccounts(settings),
     rolloutRole,
     rolloutBinding,
+    nodesRole,
+    nodesBinding,
     ...basePolicies(settings, deployment.relays.frontDoor),
     ...relayObjects(deployment, settings),
     ...(withGpus.length > 0 ? [nvidiaDevicePlugin(withGpus)] : []),
@@ -88,7 +101,7 @@ export function baseObjects(
 }
 
 /** @throws ObjectError where the settings have no queues for the revision */
-function revisionConfig(
+export function revisionConfig(
   { region }: Deployment,
   { revision }: Revision,
   { queues }: ClusterSettings,
@@ -113,7 +126,7 @@ function revisionConfig(
  * Nodes are drained one group at a time: while a group forms anew its pods are unavailable, and no pod
  * of another may be evicted.
  */
-function groupBudget({ revision }: Revision): V1PodDisruptionBudget {
+export function groupBudget({ revision }: Revision): V1PodDisruptionBudget {
   return {
     apiVersion: "policy/v1",
     kind: "PodDisruptionBudget",

@@ -204,6 +204,12 @@ async function roomOf(
   revision: string,
   { roomFactor, defaultRoom }: AdmissionSettings,
 ): Promise<number> {
+  const slots = await livingSlots(redis, revision);
+  return slots === 0 ? defaultRoom : Math.ceil(slots * roomFactor);
+}
+
+/** Turns that a revision's living groups can run at once; 0 where none is known. */
+export async function livingSlots(redis: RedisClient, revision: string): Promise<number> {
   const known = rooms.get(redis) ?? new Map<string, { slots: number; readAt: number }>();
   rooms.set(redis, known);
   let reading = known.get(revision);
@@ -211,7 +217,7 @@ async function roomOf(
     reading = { slots: await slotsOf(redis, revision), readAt: performance.now() };
     known.set(revision, reading);
   }
-  return reading.slots === 0 ? defaultRoom : Math.ceil(reading.slots * roomFactor);
+  return reading.slots;
 }
 
 async function slotsOf(redis: RedisClient, revision: string): Promise<number> {

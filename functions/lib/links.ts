@@ -35,6 +35,8 @@ const linksSchema = z.object({
     .optional(),
   Socket: z.object({ managementEndpoint: z.string() }).optional(),
   ApiKeys: z.object({ value: z.string() }).optional(),
+  /** What a rollout's functions know of EKS: cluster.ts has its shape. */
+  Cluster: z.looseObject({ name: z.string() }).optional(),
 });
 type Links = z.infer<typeof linksSchema>;
 
@@ -51,7 +53,7 @@ export function environmentWithLinks(env: Environment): Environment {
   return { ...variablesOf(result.data), ...Object.fromEntries(own) };
 }
 
-function variablesOf({ EventsTable, Redis, Store, Socket, ApiKeys }: Links): Environment {
+function variablesOf({ EventsTable, Redis, Store, Socket, ApiKeys, Cluster }: Links): Environment {
   return {
     AXON_EVENTS_TABLE: EventsTable?.name,
     REDIS_URL: Redis && `rediss+cluster://${authority(Redis)}`,
@@ -62,7 +64,13 @@ function variablesOf({ EventsTable, Redis, Store, Socket, ApiKeys }: Links): Env
       `postgres://${authority(Store)}/${encodeURIComponent(Store.database)}?sslmode=verify-full`,
     AXON_CONNECTIONS_ENDPOINT: Socket?.managementEndpoint,
     AXON_API_KEYS: ApiKeys?.value,
+    AXON_CLUSTER: Cluster && JSON.stringify(clusterFacts(Cluster)),
   };
+}
+
+/** SST adds the kind of the resource to what is linked. */
+function clusterFacts({ type: _, ...facts }: Record<string, unknown>): Record<string, unknown> {
+  return facts;
 }
 
 function authority(server: {

@@ -38,8 +38,8 @@ export const models = provider(
 export interface ModelCatalog {
   all(): readonly Model[];
   /**
-   * The revision that answers for a name; without one, the default model's. Where a name has several
-   * revisions, new turns get the first; the others are there for turns that have begun with them.
+   * The first revision of a name; without one, the default model's. Which of its revisions a turn gets is
+   * for `route` (routing.ts) to say.
    * @throws AxonError unknown_model
    */
   pick(name: string | undefined): Model;

@@ -1,16 +1,30 @@
-import type { PoolClient } from "pg";
+import type { Pool, PoolClient } from "pg";
 import * as z from "zod";
 import type { ConversationEvent } from "../../events/conversation-events.ts";
 import {
   type Commit,
   conversationStream,
   type EventLog,
+  rolloutStream,
   turnStream,
 } from "../../events/event-log.ts";
 import type { TurnEvent } from "../../events/turn-events.ts";
 import type { Deps } from "./deps.ts";
-import { isConversationEvent } from "./streams.ts";
+import { isConversationEvent, isTurnEvent } from "./streams.ts";
 import { inTransaction } from "./transaction.ts";
+
+/** Groups and rollouts are read from the log itself. Only which models have had any is noted. */
+function hasTables({ stream }: Commit): boolean {
+  return stream.startsWith(turnStream("")) || stream.startsWith(conversationStream(""));
+}
+
+async function tellRollout(database: Pool, { stream, version }: Commit): Promise<void> {
+  await database.query(
+    `INSERT INTO rollouts (model, log_version) VALUES ($1, $2)
+     ON CONFLICT (model) DO UPDATE SET log_version = greatest(rollouts.log_version, $2)`,
+    [stream.slice(rolloutStream("").length), version],
+  );
+}
 
 /**
  * Writes a commit to the history tables, in one transaction. A commit that is there already changes
@@ -22,6 +36,8 @@ export async function tell(
   { database, log }: Pick<Deps, "database" | "log">,
   commit: Commit,
 ): Promise<string | undefined> {
+  if (commit.stream.startsWith(rolloutStream(""))) await tellRollout(database, commit);
+  if (!hasTables(commit)) return undefined;
   return inTransaction(database, async (client) => {
     // The same commit may be in two hands, and of a new stream there is no row yet that could be locked.
     await client.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [commit.stream]);
@@ -33,7 +49,9 @@ export async function tell(
     for (const { version, events } of commits) {
       for (const event of events) {
         if (isConversationEvent(event)) await tellConversation(client, event, version);
-        else endedIn = (await tellTurn(client, event, version)) ?? endedIn;
+        else if (isTurnEvent(event)) {
+          endedIn = (await tellTurn(client, event, version)) ?? endedIn;
+        }
       }
     }
     return endedIn;

@@ -6,7 +6,18 @@ import {
 import type { ConversationEvent } from "../../events/conversation-events.ts";
 import { type Decider, fold } from "../../events/decider.ts";
 import type { DomainEvent } from "../../events/event-catalog.ts";
-import { conversationStream, type EventLog, turnStream } from "../../events/event-log.ts";
+import {
+  conversationStream,
+  type EventLog,
+  groupStream,
+  rolloutStream,
+  turnStream,
+} from "../../events/event-log.ts";
+import { type GroupCommand, type GroupState, group } from "../../events/group.ts";
+import { type GroupEvent, groupEventSchema } from "../../events/group-events.ts";
+import { type RolloutCommand, rollout } from "../../events/rollout.ts";
+import { type RolloutEvent, rolloutEventSchema } from "../../events/rollout-events.ts";
+import type { RolloutState } from "../../events/rollout-state.ts";
 import { type TurnCommand, type TurnState, turn } from "../../events/turn.ts";
 import type { TurnEvent } from "../../events/turn-events.ts";
 
@@ -21,7 +32,9 @@ export function isConversationEvent(event: DomainEvent): event is ConversationEv
   return event.type === "ConversationStarted" || event.type === "TurnAdded";
 }
 
-const isTurnEvent = (event: DomainEvent): event is TurnEvent => !isConversationEvent(event);
+export function isTurnEvent(event: DomainEvent): event is TurnEvent {
+  return "turnId" in event && !isConversationEvent(event);
+}
 
 export const turns: StreamKind<TurnCommand, TurnEvent, TurnState> = {
   decider: turn,
@@ -35,6 +48,24 @@ export const conversations: StreamKind<ConversationCommand, ConversationEvent, C
     nameOf: conversationStream,
     isOwn: isConversationEvent,
   };
+
+type EventSchema = { options: readonly { shape: { type: { value: string } } }[] };
+const typesOf = ({ options }: EventSchema) => new Set(options.map(({ shape }) => shape.type.value));
+const groupTypes = typesOf(groupEventSchema);
+const rolloutTypes = typesOf(rolloutEventSchema);
+
+export const groups: StreamKind<GroupCommand, GroupEvent, GroupState> = {
+  decider: group,
+  nameOf: groupStream,
+  isOwn: (event): event is GroupEvent => groupTypes.has(event.type),
+};
+
+/** By the model's name. */
+export const rollouts: StreamKind<RolloutCommand, RolloutEvent, RolloutState> = {
+  decider: rollout,
+  nameOf: rolloutStream,
+  isOwn: (event): event is RolloutEvent => rolloutTypes.has(event.type),
+};
 
 /** A stream as it stood when it was read. */
 export interface Loaded<Event, State> {

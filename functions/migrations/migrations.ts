@@ -1,5 +1,6 @@
 import { history } from "./0001_history.ts";
 import { epoch } from "./0002_epoch.ts";
+import { revisions } from "./0003_revisions.ts";
 
 /** One step to the newest schema. It is never changed once it was applied anywhere: another one follows. */
 export interface Migration {
@@ -15,4 +16,5 @@ export interface Migration {
 export const migrations: readonly Migration[] = [
   { name: "0001_history.sql", sql: history },
   { name: "0002_epoch.sql", sql: epoch },
+  { name: "0003_revisions.sql", sql: revisions },
 ];

@@ -18,7 +18,7 @@ const kinds: Record<string, string[]> = {
   "apps/v1": ["Deployment", "DaemonSet"],
   "networking.k8s.io/v1": ["NetworkPolicy"],
   "policy/v1": ["PodDisruptionBudget"],
-  "rbac.authorization.k8s.io/v1": ["Role", "RoleBinding"],
+  "rbac.authorization.k8s.io/v1": ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"],
   "leaderworkerset.x-k8s.io/v1": ["LeaderWorkerSet"],
 };
 
@@ -27,7 +27,7 @@ function resourceList(groupVersion: string) {
     kind,
     name: kind === "NetworkPolicy" ? "networkpolicies" : `${kind.toLowerCase()}s`,
     singularName: kind.toLowerCase(),
-    namespaced: kind !== "Namespace",
+    namespaced: kind !== "Namespace" && !kind.startsWith("Cluster"),
     verbs: ["create", "get", "list", "patch"],
   }));
   return { kind: "APIResourceList", apiVersion: "v1", groupVersion, resources };

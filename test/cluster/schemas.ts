@@ -9,6 +9,8 @@ import { validate as service } from "kubernetes-models/_schemas/IoK8sApiCoreV1Se
 import { validate as account } from "kubernetes-models/_schemas/IoK8sApiCoreV1ServiceAccount";
 import { validate as networkPolicy } from "kubernetes-models/_schemas/IoK8sApiNetworkingV1NetworkPolicy";
 import { validate as budget } from "kubernetes-models/_schemas/IoK8sApiPolicyV1PodDisruptionBudget";
+import { validate as clusterRole } from "kubernetes-models/_schemas/IoK8sApiRbacV1ClusterRole";
+import { validate as clusterRoleBinding } from "kubernetes-models/_schemas/IoK8sApiRbacV1ClusterRoleBinding";
 import { validate as role } from "kubernetes-models/_schemas/IoK8sApiRbacV1Role";
 import { validate as roleBinding } from "kubernetes-models/_schemas/IoK8sApiRbacV1RoleBinding";
 
@@ -70,6 +72,8 @@ const validators: Record<string, Validator> = {
   "v1 ServiceAccount": account as Validator,
   "networking.k8s.io/v1 NetworkPolicy": networkPolicy as Validator,
   "policy/v1 PodDisruptionBudget": budget as Validator,
+  "rbac.authorization.k8s.io/v1 ClusterRole": clusterRole as Validator,
+  "rbac.authorization.k8s.io/v1 ClusterRoleBinding": clusterRoleBinding as Validator,
   "rbac.authorization.k8s.io/v1 Role": role as Validator,
   "rbac.authorization.k8s.io/v1 RoleBinding": roleBinding as Validator,
 };

@@ -500,6 +500,26 @@ describe("when something dies", () => {
   });
 });
 
+test("a leader that retires ends its turns, and takes no others, not those of the dead either", async () => {
+  const [running, later, orphan] = [randomUUID(), randomUUID(), randomUUID()];
+  const old = startLeader(syntheticEngine({ tokens: 60, msPerToken: 20 }), "old");
+  await send(jobFor(running));
+  await eventually(async () => (await stored(running)).tokens.length >= 2);
+  const dead = startLeader(syntheticEngine({ tokens: 60, msPerToken: 50 }), "dead");
+  await send(jobFor(orphan));
+  await eventually(() => old.leader.running + dead.leader.running === 2);
+  old.leader.retire();
+  expect(old.leader.isAccepting).toBe(false);
+  await send(jobFor(later));
+  await dead.leader.drain(0);
+  expect((await sealed(running)).tokens).toHaveLength(60);
+  await old.done;
+  expect(old.leader.running).toBe(0);
+  expect((await stored(later)).end).toBeUndefined();
+  startLeader(syntheticEngine({ tokens: 60 }), "new");
+  await Promise.all([sealed(later), sealed(orphan)]);
+});
+
 describe("a drain", () => {
   test("lets running turns end", async () => {
     const turnId = randomUUID();

@@ -15,6 +15,7 @@ import {
   release,
   withdraw,
 } from "../../functions/lib/admission.ts";
+import { announced } from "../support/announced.ts";
 import { eventually } from "../support/eventually.ts";
 import { keysIn } from "../support/redis-keyspace.ts";
 import { AdmissionModel, type ModelTurn } from "./admission-model.ts";
@@ -380,10 +381,10 @@ export function admissionScriptsContract(connect: () => RedisClient): void {
       expect(await inFlightNow()).toBe(1);
 
       const [one, two] = [`group_${randomUUID()}`, `group_${randomUUID()}`];
-      const leaveOne = announceGroup(redis, one, () => ({ revision, slots: 2 }));
+      const leaveOne = announceGroup(redis, one, announced(revision, 2));
       await eventually(async () => (await redis.exists(groupKey(one))) === 1);
       expect(await inFlightNow()).toBe(4);
-      const leaveTwo = announceGroup(redis, two, () => ({ revision, slots: 5 }));
+      const leaveTwo = announceGroup(redis, two, announced(revision, 5));
       await eventually(async () => (await redis.exists(groupKey(two))) === 1);
       expect(await inFlightNow()).toBe(14);
       expect((await redis.zrange(groupsKey(revision), "0", "-1")).sort()).toEqual(

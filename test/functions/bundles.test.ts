@@ -4,7 +4,8 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { bundle, functionNames } from "./bundle.ts";
 import { bundlesFolder, LambdaProcess } from "./lambda-process.ts";
 
-const mostBytes = 500_000;
+/** Nobody waits for `manage`, which has the clients of every store and of the cluster in it. */
+const mostBytes = (name: string) => (name === "manage" ? 600_000 : 500_000);
 
 let folder: string;
 let bundles: Awaited<ReturnType<typeof bundle>>;
@@ -25,7 +26,7 @@ describe("the bundle of each function", () => {
     const { bytes = Number.NaN, from = new Map<string, number>() } = bundles.get(name) ?? {};
     const largest = [...from].sort(([, a], [, b]) => b - a).slice(0, 5);
     const told = largest.map(([source, size]) => `${source} ${Math.round(size / 1_000)}`);
-    expect(bytes, `kB: ${told.join(", ")}`).toBeLessThanOrEqual(mostBytes);
+    expect(bytes, `kB: ${told.join(", ")}`).toBeLessThanOrEqual(mostBytes(name));
     // Messages in every language that zod knows would be 350 kB.
     expect(from.get("zod") ?? 0).toBeLessThan(130_000);
   });
@@ -35,6 +36,7 @@ describe("the bundle of each function", () => {
     expect(packagesOf("migrate")).not.toContain("ioredis");
     expect(packagesOf("connect")).not.toContain("pg");
     expect(packagesOf("unrouted")).not.toContain("ioredis");
+    expect(packagesOf("ops")).not.toContain("ioredis");
     for (const name of functionNames.filter((one) => one !== "connect" && one !== "history")) {
       expect(packagesOf(name), name).not.toContain("jose");
     }

@@ -39,7 +39,16 @@ import {
 
 /** Functions as Lambda runs them: the built bundle in a process, on real stores. */
 
-const names = ["chat", "connect", "history", "migrate", "project", "report", "sweep"] as const;
+const names = [
+  "chat",
+  "connect",
+  "history",
+  "migrate",
+  "ops",
+  "project",
+  "report",
+  "sweep",
+] as const;
 const secretKey = `key-${randomUUID()}`;
 
 let folder: string;
@@ -327,13 +336,30 @@ describe("a function that is killed", { timeout: 120_000 }, () => {
       start("migrate", { DATABASE_URL }),
     ]);
     const results = await Promise.all(both.map((lambda) => lambda.invoke({})));
-    for (const result of results) expect(result).toMatchObject({ schema: "0002_epoch.sql" });
+    for (const result of results) expect(result).toMatchObject({ schema: "0003_revisions.sql" });
     const client = new Client({ connectionString: DATABASE_URL });
     await client.connect();
     const { rows } = await client.query("SELECT name FROM migrations ORDER BY name");
-    expect(rows).toEqual([{ name: "0001_history.sql" }, { name: "0002_epoch.sql" }]);
+    const steps = ["0001_history.sql", "0002_epoch.sql", "0003_revisions.sql"];
+    expect(rows).toEqual(steps.map((name) => ({ name })));
     await client.end();
-    expect(await both[0]?.invoke({})).toEqual({ applied: [], schema: "0002_epoch.sql" });
+    expect(await both[0]?.invoke({})).toEqual({ applied: [], schema: "0003_revisions.sql" });
+  });
+});
+
+test("ops answers from its bundle: a command, the state, and a refusal", async () => {
+  const ops = await start("ops");
+  const model = `model-${randomUUID().slice(0, 8)}`;
+  const adopt = { command: "adopt", model, revision: "one", groupIds: ["one-0"] };
+  expect(await ops.invoke(adopt)).toMatchObject({
+    ...{ ok: true, recorded: [{ type: "RevisionAdopted" }] },
+    status: { status: "serving", weights: [{ revision: "one", percent: 100 }] },
+  });
+  const begin = { command: "start", model, revision: "two", rolloutId: "r" };
+  expect(await ops.invoke(begin)).toMatchObject({ ok: true, status: { status: "capacity" } });
+  expect(await ops.invoke(begin)).toMatchObject({ ok: true, recorded: [] });
+  expect(await ops.invoke({ command: "pause", model, rolloutId: "other" })).toMatchObject({
+    ...{ ok: false, error: { code: "rollout_not_found", retryable: false } },
   });
 });
 

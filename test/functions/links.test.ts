@@ -12,6 +12,7 @@ const links = {
   Store: { host: "pg.aws", port: 5432, username: "postgres", password, database: "axon" },
   Socket: { url: "wss://socket", managementEndpoint: "https://socket/prod" },
   ApiKeys: { value: "[]" },
+  Cluster: { name: "axon-prod", deployment: { region: "us-east-1" }, type: "sst.sst.Linkable" },
 };
 const App = JSON.stringify({ name: "axon", stage: "prod" });
 
@@ -49,6 +50,7 @@ describe("links", () => {
       AXON_EVENTS_TABLE: "axon-prod-events",
       AXON_CONNECTIONS_ENDPOINT: "https://socket/prod",
       AXON_API_KEYS: "[]",
+      AXON_CLUSTER: '{"name":"axon-prod","deployment":{"region":"us-east-1"}}',
     });
     const redis = new URL(env["REDIS_URL"] ?? "");
     expect(redis).toMatchObject({ protocol: "rediss+cluster:", host: "cfg.redis.aws:6379" });

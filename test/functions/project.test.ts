@@ -1,14 +1,18 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type Commit, conversationStream } from "../../events/event-log.ts";
+import { type Commit, conversationStream, rolloutStream } from "../../events/event-log.ts";
 import { turnIdFor } from "../../events/ids.ts";
 import { contextKey } from "../../events/redis-keys.ts";
 import { cancel } from "../../functions/cancel.ts";
 import { chat } from "../../functions/chat.ts";
+import { dispatch } from "../../functions/dispatch.ts";
 import { lazyDatabase } from "../../functions/lib/database.ts";
+import { execute } from "../../functions/lib/execute.ts";
 import { migrate } from "../../functions/lib/migrate.ts";
+import { rollouts } from "../../functions/lib/streams.ts";
 import { project } from "../../functions/project.ts";
 import { report } from "../../functions/report.ts";
+import { adopt, model } from "../events/rollout/histories.ts";
 import { freshDatabase, freshRedis } from "../support/parts.ts";
 import {
   context,
@@ -266,10 +270,11 @@ describe("migrate", () => {
   test("applies each file once, also when two processes start together", async () => {
     const database = lazyDatabase(await freshDatabase(), logger);
     const applied = await Promise.all([migrate(database), migrate(database)]);
-    expect(applied.flat()).toEqual(["0001_history.sql", "0002_epoch.sql"]);
+    const names = ["0001_history.sql", "0002_epoch.sql", "0003_revisions.sql"];
+    expect(applied.flat().sort()).toEqual(names);
     expect(await migrate(database)).toEqual([]);
     const { rows: known } = await database.query("SELECT name FROM migrations");
-    expect(known).toEqual([{ name: "0001_history.sql" }, { name: "0002_epoch.sql" }]);
+    expect(known).toEqual(names.map((name) => ({ name })));
     await database.end();
   });
 });
@@ -280,4 +285,16 @@ test("a turn's place is known even before the turn", async () => {
   const first = commits.filter(({ stream }) => stream.startsWith(conversationStream("")));
   expect(await run(first)).toEqual(none);
   expect(await rows()).toMatchObject({ conversations: [{ turns: 1 }], turns: [] });
+});
+
+test("of groups and rollouts only the models are noted, and they hold nothing up", async () => {
+  await ask("One?");
+  await execute(stage.deps.log, rollouts, model, () => adopt);
+  const commits = await stage.commits();
+  expect(commits.map(({ stream }) => stream)).toContain(rolloutStream(model));
+  expect(await run(commits)).toEqual(none);
+  expect(await dispatch(stage.deps)(tableEvent(commits), context)).toEqual(none);
+  const { rows: noted } = await stage.deps.database.query("SELECT * FROM rollouts");
+  expect(noted).toEqual([{ model, log_version: 1 }]);
+  expect(await rows()).toMatchObject({ conversations: [{ turns: 1 }], turns: [{}] });
 });

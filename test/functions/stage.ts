@@ -15,6 +15,7 @@ import type {
   DynamoDBStreamEvent,
   SQSEvent,
 } from "aws-lambda";
+import { ClusterError } from "../../events/cluster-port.ts";
 import type { DomainEvent } from "../../events/event-catalog.ts";
 import { type Commit, type EventLog, logShards } from "../../events/event-log.ts";
 import { dynamoDbEventLog, itemFromCommit } from "../../events/event-log-dynamodb.ts";
@@ -37,6 +38,7 @@ import {
 
 /** The functions' dependencies on real stores, with a gateway that only notes what it was given. */
 export interface Stage {
+  /** Who needs a cluster brings one. */
   deps: Deps;
   /** What each connection was sent, oldest first. */
   frames: { connectionId: string; frame: ServerFrame }[];
@@ -117,6 +119,8 @@ export async function startStage({
       ...{ tenantInFlight: 10_000, defaultRoom: 10_000, roomFactor: 2 },
       ...{ tenantHeld: 100, maxWaitMs: 120_000, tenantWeights: {} },
     },
+    cluster: { observe: noCluster, follow: noCluster },
+    readObject: async () => undefined,
     now: Date.now,
     logger,
   };
@@ -142,6 +146,9 @@ export async function startStage({
     },
   };
 }
+
+const noCluster = (): Promise<never> =>
+  Promise.reject(new ClusterError("unavailable", "There is no cluster here."));
 
 /** Takes the jobs off a queue that are there by now. */
 export async function takeJobs(sqs: SQSClient, url: string): Promise<Job[]> {

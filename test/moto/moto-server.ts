@@ -7,13 +7,14 @@ import { eventually } from "../support/eventually.ts";
 
 /** A second implementation of AWS, in Python: https://docs.getmoto.org */
 const version = "5.2.5";
-const folder = join(import.meta.dirname, "..", "..", ".axon", "moto");
+/** Python's environment with moto in it. */
+export const motoFolder = join(import.meta.dirname, "..", "..", ".axon", "moto");
 
 function installMoto(): void {
-  if (existsSync(join(folder, "bin", "moto_server"))) return;
+  if (existsSync(join(motoFolder, "bin", "moto_server"))) return;
   console.info(`moto ${version} is installed under .axon/moto.`);
-  execFileSync("python3", ["-m", "venv", folder], { stdio: "inherit" });
-  const pip = join(folder, "bin", "pip");
+  execFileSync("python3", ["-m", "venv", motoFolder], { stdio: "inherit" });
+  const pip = join(motoFolder, "bin", "pip");
   execFileSync(pip, ["install", "--quiet", `moto[server]==${version}`], { stdio: "inherit" });
 }
 
@@ -21,7 +22,7 @@ export async function startMoto(): Promise<{ url: string; stop(): Promise<void> 
   installMoto();
   const port = await freePort();
   const server = spawn(
-    join(folder, "bin", "moto_server"),
+    join(motoFolder, "bin", "moto_server"),
     ["-H", "127.0.0.1", "-p", String(port)],
     { stdio: "ignore" },
   );

@@ -63,13 +63,13 @@ async function readWhile(turn: Turn, act: () => Promise<unknown>): Promise<numbe
   return longest;
 }
 
-/** The group that runs a turn, by its name among the stage's parts. */
-async function groupOf(turn: Turn): Promise<string> {
+/** The leader that runs a turn. A group that is started again keeps its name, and has another leader. */
+async function leaderOf(turn: Turn): Promise<string> {
   const { body } = await stage.get(`/api/turns/${turn.turnId}/events`);
-  const { events } = body as { events: { groupId?: string }[] };
-  const groupId = events.findLast((event) => event.groupId !== undefined)?.groupId;
-  expect(groupId).toBeDefined();
-  return groupId ?? "";
+  const { events } = body as { events: { leaderId?: string }[] };
+  const leaderId = events.findLast((event) => event.leaderId !== undefined)?.leaderId;
+  expect(leaderId).toBeDefined();
+  return leaderId ?? "";
 }
 
 describe.each(doors)("through %s", (_name, open) => {
@@ -124,7 +124,7 @@ describe.each(doors)("through %s", (_name, open) => {
     const turn = ask();
     let killed = "";
     const silence = await readWhile(turn, async () => {
-      killed = await eventually(() => groupOf(turn));
+      killed = await eventually(() => leaderOf(turn));
       // Both are killed in turn until the one that runs the turn is gone: names do not tell which.
       const { body } = await stage.get(`/api/turns/${turn.turnId}/events`);
       expect(JSON.stringify(body)).toContain(killed);
@@ -137,7 +137,7 @@ describe.each(doors)("through %s", (_name, open) => {
     expect(await eventsOf(stage, turnId)).toEqual([
       ...["TurnRequested", "TurnStarted", "TurnTakenOver", "TurnCompleted"],
     ]);
-    expect(await groupOf(turn)).not.toBe(killed);
+    expect(await leaderOf(turn)).not.toBe(killed);
     client.close();
   });
 });

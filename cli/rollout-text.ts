@@ -1,0 +1,271 @@
+import { z } from "zod";
+
+/** What `ops` answers about a model, and how it is shown in a terminal. */
+
+const weightsSchema = z.array(z.object({ revision: z.string(), percent: z.number() }));
+const number = z.number().nullable();
+
+const measuredSchema = z.object({
+  revision: z.string(),
+  turns: z.number(),
+  errors: z.number(),
+  firstTokenP95Ms: number,
+  interTokenP95Ms: number,
+});
+
+const statusSchema = z.looseObject({
+  model: z.string(),
+  status: z.string(),
+  promoted: z.string().nullable(),
+  weights: weightsSchema,
+  groups: z.array(
+    z.object({
+      groupId: z.string(),
+      status: z.string(),
+      isReleased: z.boolean(),
+      slots: z.number().optional(),
+      losses: z.number().optional(),
+      formedInMs: number.optional(),
+      reason: z.string().nullish(),
+    }),
+  ),
+  rollout: z
+    .object({
+      rolloutId: z.string(),
+      revision: z.string(),
+      by: z.string(),
+      reason: z.string(),
+      phase: z.string(),
+      step: z.number(),
+      steps: z.array(z.number()),
+      percent: z.number(),
+      since: z.number(),
+      paused: z.object({ by: z.string(), reason: z.string() }).nullable(),
+    })
+    .nullable(),
+  deadline: number,
+  gates: z
+    .object({
+      limits: z.object({
+        minimumTurns: z.number(),
+        errorRate: number,
+        firstTokenP95Ms: number,
+        interTokenP95Ms: number,
+        slowdown: number,
+      }),
+      measured: z.array(measuredSchema).nullable(),
+    })
+    .nullable(),
+  retiring: z
+    .object({
+      revision: z.string(),
+      because: z.string(),
+      isDraining: z.boolean(),
+      isOverdue: z.boolean(),
+    })
+    .nullable(),
+  queue: z.array(z.object({ rolloutId: z.string(), revision: z.string(), by: z.string() })),
+  past: z.array(
+    z.object({
+      rolloutId: z.string(),
+      revision: z.string(),
+      outcome: z.string(),
+      reason: z.string(),
+      endedAt: z.number(),
+    }),
+  ),
+  position: z.string().nullable(),
+});
+export type Status = z.infer<typeof statusSchema>;
+type Measured = z.infer<typeof measuredSchema>;
+type Limits = NonNullable<Status["gates"]>["limits"];
+
+const eventSchema = z.looseObject({
+  type: z.string(),
+  at: z.number(),
+  by: z.string().optional(),
+  reason: z.string().optional(),
+  request: z.object({ rolloutId: z.string(), revision: z.string() }).optional(),
+});
+const historySchema = z.array(
+  z.object({ position: z.string(), stream: z.string(), event: eventSchema }),
+);
+export type History = z.infer<typeof historySchema>;
+
+export const answeredStatus = z.looseObject({ status: statusSchema });
+export const answeredHistory = z.looseObject({ status: statusSchema, history: historySchema });
+export const answeredTurn = z.looseObject({
+  turn: z.object({
+    turnId: z.string(),
+    status: z.string(),
+    model: z.string(),
+    revision: z.string(),
+    requestedAt: z.number(),
+    runs: z.array(
+      z.object({
+        groupId: z.string(),
+        leaderId: z.string(),
+        epoch: z.number(),
+        at: z.number(),
+        emittedTokens: z.number(),
+      }),
+    ),
+    weights: weightsSchema,
+    rolloutId: z.string().nullable(),
+  }),
+});
+type Turn = z.infer<typeof answeredTurn>["turn"];
+
+const time = (ms: number): string => new Date(ms).toISOString();
+const clock = (ms: number): string => time(ms).slice(11, 19);
+const line = (name: string, text: string): string => `  ${name.padEnd(10)} ${text}\n`;
+const traffic = (weights: Status["weights"]): string =>
+  weights.length === 0
+    ? "none: no revision serves"
+    : weights.map(({ revision, percent }) => `${revision} ${percent} %`).join(", ");
+
+export function statusText(status: Status): string {
+  const { model, queue, past, retiring, position } = status;
+  return [
+    `${model}: ${status.status}\n`,
+    line("traffic", traffic(status.weights)),
+    ...rolloutLines(status),
+    ...status.groups.map((group, i) => line(i === 0 ? "groups" : "", groupText(group))),
+    ...(retiring === null ? [] : [line("retiring", retiringText(retiring))]),
+    ...queue.map(({ rolloutId, revision, by }) =>
+      line("waits", `${rolloutId}: ${revision}, by ${by}`),
+    ),
+    ...past.slice(-1).map((last) => line("last", pastText(last))),
+    line("as of", position ?? "the log has nothing of it"),
+  ].join("");
+}
+
+function retiringText({
+  revision,
+  because,
+  isDraining,
+  isOverdue,
+}: NonNullable<Status["retiring"]>): string {
+  const phase = isDraining ? "its groups drain" : "its turns end";
+  return `${revision} is ${because}; ${phase}${isOverdue ? ", overdue" : ""}`;
+}
+
+function pastText({
+  rolloutId,
+  revision,
+  outcome,
+  reason,
+  endedAt,
+}: Status["past"][number]): string {
+  return `${rolloutId}: ${revision} was ${outcome} at ${clock(endedAt)}: ${reason}`;
+}
+
+function rolloutLines({ rollout, deadline, gates }: Status): string[] {
+  if (rollout === null) return [];
+  const { rolloutId, revision, by, step, steps, percent, phase, since, paused } = rollout;
+  const late = deadline === null ? "" : `, late at ${clock(deadline)}`;
+  const place = `step ${step + 1} of ${steps.length} (${percent} % now)`;
+  const where = `${place}, ${phase} since ${clock(since)}${late}`;
+  return [
+    line("rollout", `${rolloutId}: ${revision}, by ${by}; ${where}`),
+    ...(paused === null ? [] : [line("paused", `by ${paused.by}: ${paused.reason}`)]),
+    ...(gates === null ? [] : gateLines(gates)),
+  ];
+}
+
+function gateLines({ limits, measured }: NonNullable<Status["gates"]>): string[] {
+  if (measured === null) return [line("gates", "what the turns show is not known now")];
+  // The rollout's own revision comes first, and it alone has limits; the other one is the baseline.
+  return measured.map((one, i) =>
+    line(i === 0 ? "gates" : "", measuredText(one, i === 0 ? limits : undefined)),
+  );
+}
+
+function measuredText(
+  { revision, turns, errors, firstTokenP95Ms, interTokenP95Ms }: Measured,
+  limits: Limits | undefined,
+): string {
+  const of = (value: number | string, limit: number | null | undefined, unit: string) =>
+    `${value}${limit === undefined || limit === null ? "" : ` of ${limit}`}${unit}`;
+  const rounded = (value: number | null) => (value === null ? "–" : Math.round(value));
+  const percent = (share: number) => Number((100 * share).toFixed(1));
+  const rate = turns === 0 ? 0 : percent(errors / turns);
+  const mostErrors =
+    limits === undefined || limits.errorRate === null ? null : percent(limits.errorRate);
+  const facts = [
+    of(turns, limits?.minimumTurns, " turns"),
+    `errors ${of(rate, mostErrors, " %")}`,
+    `first token p95 ${of(rounded(firstTokenP95Ms), limits?.firstTokenP95Ms, " ms")}`,
+    `between tokens p95 ${of(rounded(interTokenP95Ms), limits?.interTokenP95Ms, " ms")}`,
+  ];
+  return `${revision}: ${facts.join("; ")}`;
+}
+
+function groupText({
+  groupId,
+  status,
+  slots,
+  losses,
+  formedInMs,
+  reason,
+}: Status["groups"][number]) {
+  const facts = [
+    ...(slots === undefined || slots === 0 ? [] : [`${slots} slots`]),
+    ...(typeof formedInMs === "number" ? [`formed in ${(formedInMs / 1_000).toFixed(1)} s`] : []),
+    ...(losses === undefined || losses === 0 ? [] : [`lost ${losses} times`]),
+    ...(typeof reason === "string" ? [reason] : []),
+  ];
+  return `${groupId.padEnd(24)} ${status.padEnd(9)} ${facts.join(", ")}`.trimEnd();
+}
+
+/** Facts that the line says already, or that only matter to machines. */
+const told = new Set([
+  "type",
+  "version",
+  "at",
+  "model",
+  "by",
+  "reason",
+  "request",
+  "scale",
+  "timeouts",
+]);
+
+/** One line an event: when, what, its facts, who and why. */
+export function historyText(history: History): string {
+  return history
+    .map(({ stream, event }) => {
+      const { by, reason, request } = event;
+      const facts = Object.entries(event)
+        .filter(([name]) => !told.has(name))
+        .map(([name, value]) => `${name}=${shown(value)}`);
+      const why = [by === undefined ? "" : `by ${by}`, reason ?? ""].filter((text) => text !== "");
+      if (request !== undefined) facts.push(`${request.rolloutId}: ${request.revision}`);
+      const end = why.length === 0 ? "" : `  (${why.join(": ")})`;
+      const what = `${stream.startsWith("group/") ? "  " : ""}${event.type}`;
+      return `  ${time(event.at).slice(0, 23)}  ${what.padEnd(18)} ${facts.join(" ")}${end}\n`;
+    })
+    .join("");
+}
+
+function shown(value: unknown): string {
+  if (typeof value === "string") return value;
+  const weights = weightsSchema.safeParse(value);
+  if (weights.success && weights.data.length > 0) return `[${traffic(weights.data)}]`;
+  return JSON.stringify(value);
+}
+
+export function turnText({ turnId, status, model, revision, ...turn }: Turn): string {
+  return [
+    `turn/${turnId}: ${status}\n`,
+    line("revision", `${revision} of ${model}`),
+    ...turn.runs.map(({ groupId, leaderId, at, emittedTokens }, i) => {
+      const from = i === 0 ? "" : `, from token ${emittedTokens + 1} on`;
+      return line(i === 0 ? "group" : "then", `${groupId} (${leaderId}) since ${time(at)}${from}`);
+    }),
+    ...(turn.runs.length === 0 ? [line("group", "none yet")] : []),
+    line("asked", time(turn.requestedAt)),
+    line("traffic", `then: ${traffic(turn.weights)}`),
+    ...(turn.rolloutId === null ? [] : [line("rollout", `${turn.rolloutId} was under way`)]),
+  ].join("");
+}
