@@ -49,6 +49,7 @@ export default $config({
     const { models } = await import("./stacks/models.ts");
     const { network } = await import("./stacks/network.ts");
     const { queues } = await import("./stacks/queues.ts");
+    const { rollout } = await import("./stacks/rollout.ts");
     const { schedule } = await import("./stacks/schedule.ts");
     const { routes, socket } = await import("./stacks/socket.ts");
     const { sources } = await import("./stacks/sources.ts");
@@ -68,12 +69,21 @@ export default $config({
       models: models(),
     };
     const door = socket(deployment, parts.key);
-    const handlers = functions(deployment, { ...parts, ...data, socket: door, alarm });
+    const making = { ...parts, ...data, socket: door, alarm };
+    const { handlers, ...made } = functions(deployment, making);
     routes(door, handlers);
     sources({ ...data, handlers, alarm });
-    schedule(handlers);
-    const eks = cluster(deployment, { ...parts, ...data, socket: door, handlers });
+    schedule("Tick", handlers.sweep);
+    const { eks, ...groups } = cluster(deployment, { ...parts, ...data, socket: door, handlers });
     const page = web({ key: parts.key, socket: door, handlers });
-    return { page: page.url, socket: door.url, models: data.models.name, cluster: eks.name };
+    const { ops } = rollout(deployment, { ...making, ...made, ...groups, eks });
+    return {
+      page: page.url,
+      socket: door.url,
+      models: data.models.name,
+      cluster: eks.name,
+      // `npx axon rollout` finds it by the variable AXON_OPS_FUNCTION.
+      ops: ops.name,
+    };
   },
 });

@@ -64,6 +64,10 @@ const revisionSchema = z.strictObject({
   contextTokens: z.int().min(256).max(1_048_576),
   /** Turns that one group runs at the same time. */
   slots: z.int().min(1).max(1_024),
+  /**
+   * Groups that there is room for (`max`: each has a node group), and those that the plan counts as always
+   * there. How many there are is said by a rollout's `scale`.
+   */
   groups: z
     .strictObject({ min: z.int().min(0).max(64), max: z.int().min(1).max(64) })
     .refine(({ min, max }) => min <= max, { message: "min is above max", path: ["min"] }),
@@ -150,6 +154,10 @@ const deploymentSchema = z
   .refine(({ models }) => isUnique(models.flatMap(revisionNames)), {
     message: "each revision must be there once",
     path: ["models"],
+  })
+  .refine(({ models }) => haveOwnGroups(models.flatMap(revisionNames)), {
+    message: "no revision may be called as another's groups are: its name, a dash and a number",
+    path: ["models"],
   });
 
 export type Deployment = z.infer<typeof deploymentSchema>;
@@ -172,6 +180,17 @@ export function defineDeployment(input: DeploymentInput): Deployment {
 
 function revisionNames({ revisions }: DeployedModel): string[] {
   return revisions.map(({ revision }) => revision);
+}
+
+/**
+ * Groups are called `<revision>-<number>`, and LeaderWorkerSet calls a group's followers that and one number
+ * more: `a-1` as a revision beside `a` would meet the followers of a-1, the second group of `a`.
+ */
+function haveOwnGroups(names: readonly string[]): boolean {
+  return !names.some((name) => {
+    const base = /^(.+)-\d+$/.exec(name)?.[1];
+    return base !== undefined && names.includes(base);
+  });
 }
 
 function isUnique(names: readonly string[]): boolean {

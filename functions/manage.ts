@@ -27,7 +27,7 @@ export interface ManageResult extends DynamoDBBatchResponse {
 /**
  * Looks after the rollouts and the groups of every model: with each tick of the clock, and of one model when
  * something was written about it. What a call misses the next tick finds, so a record of the table's stream
- * is never given back; a tick that fails is, for Lambda to call again and for the alarm to count.
+ * is never given back; a tick that fails fails its call, for the alarm to count.
  */
 export function manage(
   deps: ManageDeps & Pick<Deps, "models">,

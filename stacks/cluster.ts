@@ -4,7 +4,7 @@ import { addons } from "./cluster-addons.ts";
 import type { Functions } from "./functions.ts";
 import { dataPlaneImage } from "./image.ts";
 import type { Key } from "./key.ts";
-import { applyObjects } from "./kubernetes.ts";
+import { applyObjects, clusterSettings } from "./kubernetes.ts";
 import type { Models } from "./models.ts";
 import type { Network } from "./network.ts";
 import { controlNodes, nodeRole } from "./nodes.ts";
@@ -13,6 +13,8 @@ import { groupNodes } from "./pools.ts";
 import type { Queues } from "./queues.ts";
 import type { Socket } from "./socket.ts";
 import { isProduction, nameOf } from "./stage.ts";
+
+export type Cluster = ReturnType<typeof cluster>;
 
 export interface ClusterParts {
   key: Key;
@@ -38,10 +40,10 @@ export function cluster(deployment: Deployment, parts: ClusterParts) {
   const control = controlNodes(deployment, { eks, network, role });
   const pools = groupNodes(deployment, { eks, network, role });
   const installed = addons(eks, control);
-  const roles = podRoles(deployment, { ...parts, eks, pools });
-  const image = dataPlaneImage();
-  applyObjects(deployment, { ...parts, eks, image, after: [control, ...installed, ...roles] });
-  return eks;
+  const roles = podRoles(deployment, { ...parts, eks });
+  const settings = clusterSettings(dataPlaneImage(), parts);
+  applyObjects(deployment, { ...parts, eks, settings, after: [control, ...installed, ...roles] });
+  return { eks, pools, settings };
 }
 
 /**

@@ -5,7 +5,9 @@ import { type Need, needs, type Parts } from "./needs.ts";
 import { reportTimeoutSeconds } from "./queues.ts";
 import { isProduction, nameOf } from "./stage.ts";
 
-export type Functions = ReturnType<typeof functions>;
+export type Functions = ReturnType<typeof functions>["handlers"];
+/** What further functions are made of: those of rollouts come after the cluster (rollout.ts). */
+export type FunctionParts = Omit<ReturnType<typeof functions>, "handlers">;
 
 /**
  * Each handler, and what it needs: nothing else is linked to it or allowed to it. They are the providers
@@ -18,7 +20,7 @@ export function functions(deployment: Deployment, parts: Parts & { alarm: Alarm 
   const migrated = migration(make("migrate", [database], { timeout: "300 seconds", tolerated: 0 }));
   const after = (args: Options = {}): Options => ({ ...args, after: migrated });
 
-  return {
+  const handlers = {
     connect: make("connect", [redis, keys], { timeout: "10 seconds" }),
     disconnect: make("disconnect", [redis, frames], { timeout: "10 seconds" }),
     unrouted: make("unrouted", [frames], { timeout: "10 seconds" }),
@@ -28,12 +30,12 @@ export function functions(deployment: Deployment, parts: Parts & { alarm: Alarm 
     history: make("history", [keys, database, readLog, models], after()),
     dispatch: make(
       "dispatch",
-      [readLog, redis, jobs, database, models, admission, need.logStream],
+      [readLog, redis, jobs, database, models, admission, need.logStream, need.unprocessed],
       after({ timeout: "60 seconds" }),
     ),
     project: make(
       "project",
-      [database, readLog, redis, need.logStream],
+      [database, readLog, redis, need.logStream, need.unprocessed],
       after({ timeout: "60 seconds" }),
     ),
     report: make(
@@ -49,11 +51,15 @@ export function functions(deployment: Deployment, parts: Parts & { alarm: Alarm 
         timeout: "300 seconds",
         tolerated: 0,
         ticks: true,
-        ...(isProduction() && { reserved: 1 }),
+        ...oneAtATime(),
       }),
     ),
   };
+  return { handlers, need, make, migrated };
 }
+
+/** Production has it set apart; other stages may be in an account that has nothing to set apart. */
+export const oneAtATime = (): Pick<Options, "reserved"> => (isProduction() ? { reserved: 1 } : {});
 
 interface Options {
   /** 20 s: API Gateway waits 29 s, and `chat` counts on its predecessor being gone after 30 s. */
@@ -114,20 +120,27 @@ function maker({ key, network, alarm }: Parts & { alarm: Alarm }) {
         },
       },
     });
-    watch(logical, made, tolerated, alarm);
+    watch(logical, made, { tolerated, reserved }, alarm);
     return made;
   };
 }
 
 const environmentOf = ({ environment = {} }: Need) => environment;
 
-function watch(logical: string, made: sst.aws.Function, tolerated: number, alarm: Alarm): void {
+function watch(
+  logical: string,
+  made: sst.aws.Function,
+  { tolerated, reserved }: { tolerated: number; reserved: number | undefined },
+  alarm: Alarm,
+): void {
   const dimensions = { FunctionName: made.name };
   alarm(`${logical}Errors`, {
     ...{ service: "Lambda", metric: "Errors", statistic: "Sum", dimensions },
     ...{ threshold: tolerated, minutes: 3 },
     description: `${logical} fails. Its log group tells why; what it was given comes again.`,
   });
+  // One that runs alone is throttled while it runs, and misses nothing by it.
+  if (reserved !== undefined) return;
   alarm(`${logical}Throttles`, {
     ...{ service: "Lambda", metric: "Throttles", statistic: "Sum", dimensions },
     ...{ threshold: 10, minutes: 3 },

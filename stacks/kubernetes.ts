@@ -1,13 +1,13 @@
 import type { Deployment } from "../cluster/deployment.ts";
 import { names, namespace } from "../cluster/objects/names.ts";
-import { baseObjects, groupObjects, type KubernetesObject } from "../cluster/objects/objects.ts";
+import { baseObjects } from "../cluster/objects/objects.ts";
 import type { ClusterSettings, Machine } from "../cluster/objects/settings.ts";
 import { findInstanceType } from "../cluster/plan/instances.ts";
 import type { ClusterParts } from "./cluster.ts";
 
 interface ObjectParts extends ClusterParts {
   eks: aws.eks.Cluster;
-  image: $util.Output<string>;
+  settings: $util.Output<ClusterSettings>;
   after: $util.Resource[];
 }
 
@@ -16,12 +16,13 @@ const leaderWorkerSetRelease =
   "https://github.com/kubernetes-sigs/lws/releases/download/v0.8.0/manifests.yaml";
 
 /**
- * Applies the objects that cluster/objects/ builds. Pulumi's provider for Kubernetes does it, at the time
- * of the deployment and from where that runs: plain objects go in, it finds their order, waits until they
- * are there, shows what would change (`npx sst diff`), and removes what is gone. A function of ours could
- * do the same only by being all of this.
+ * Applies the objects that all groups count on, by Pulumi's provider for Kubernetes, at the time of the
+ * deployment and from where that runs: plain objects go in, it finds their order, shows what would change
+ * (`npx sst diff`), and removes what is gone.
  *
- * Groups are not waited for: weights take minutes to load, and the plan may say that there are none yet.
+ * The objects of a revision and of its groups are not among them. They come and go by rollouts, between
+ * deployments, so the function `manage` makes them (functions/lib/eks-cluster.ts), and it alone: applied
+ * from here as well, each would undo what the other has done.
  */
 export function applyObjects(deployment: Deployment, parts: ObjectParts): void {
   const provider = new kubernetes.Provider("Kubernetes", {
@@ -29,52 +30,34 @@ export function applyObjects(deployment: Deployment, parts: ObjectParts): void {
     enableServerSideApply: true,
   });
   const options = { provider, dependsOn: parts.after };
-  const controller = new kubernetes.yaml.v2.ConfigFile(
-    "LeaderWorkerSets",
-    { file: leaderWorkerSetRelease },
-    options,
-  );
-  const settings = clusterSettings(parts);
+  new kubernetes.yaml.v2.ConfigFile("LeaderWorkerSets", { file: leaderWorkerSetRelease }, options);
   const base = new kubernetes.yaml.v2.ConfigGroup(
     "Base",
     {
-      objs: objects(settings, (settled) => baseObjects(deployment, settled, { machineOf })),
+      objs: parts.settings.apply((settings) => baseObjects(deployment, settings, { machineOf })),
       skipAwait: true,
     },
     options,
   );
-  const secrets = new kubernetes.yaml.v2.ConfigGroup(
+  new kubernetes.yaml.v2.ConfigGroup(
     "Secrets",
     { objs: secretObjects(parts) },
     { provider, dependsOn: [base] },
   );
-  for (const revision of deployment.models.flatMap(({ revisions }) => revisions)) {
-    new kubernetes.yaml.v2.ConfigGroup(
-      `Group-${revision.revision}`,
-      {
-        objs: objects(settings, (settled) =>
-          groupObjects(deployment, revision, settled, { machineOf }),
-        ),
-        skipAwait: true,
-      },
-      { provider, dependsOn: [base, secrets, controller] },
-    );
-  }
 }
 
-const objects = (
-  settings: $util.Output<ClusterSettings>,
-  build: (settings: ClusterSettings) => KubernetesObject[],
-) => settings.apply((settled) => build(settled));
-
-function machineOf(name: string): Machine {
+/** What a machine has, by EC2's name of it. */
+export function machineOf(name: string): Machine {
   const found = findInstanceType(name);
   if (found !== undefined) return found;
   throw new Error(`${name} is not in cluster/plan/instances.ts.`);
 }
 
-function clusterSettings(parts: ObjectParts): $util.Output<ClusterSettings> {
-  const { image, models, network, queues, cache, socket, handlers } = parts;
+/** What objects need to know of the account: those made here, and those that rollouts make. */
+export function clusterSettings(
+  image: $util.Output<string>,
+  { models, network, queues, cache, socket, handlers }: ClusterParts,
+): $util.Output<ClusterSettings> {
   const { connect, disconnect, unrouted, chat, resume, cancel } = handlers;
   return $util.output({
     image,

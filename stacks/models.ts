@@ -4,8 +4,8 @@ export type Models = ReturnType<typeof models>;
 
 /**
  * The bucket of checkpoints: one folder for each revision (`weights` in axon.config.ts). Nodes read it
- * through the VPC's endpoint. What lands here starts nothing yet: whoever handles a manifest subscribes
- * here by `bucket.notify`, once, since a bucket has one notification configuration.
+ * through the VPC's endpoint. A manifest that lands under `rollouts/` starts a rollout (rollout.ts). That is
+ * subscribed there, for all that may be told of the bucket: it has one notification configuration.
  */
 export function models() {
   return new sst.aws.Bucket("Models", {

@@ -71,8 +71,11 @@ export function needs(deployment: Deployment, { log, queues, cache, store, socke
           ],
           resources: [log.streamArn],
         },
-        { actions: ["sqs:SendMessage"], resources: [queues.unprocessed.arn] },
       ],
+    },
+    /** Lambda notes there, in the function's name, what it gives up of the stream. */
+    unprocessed: {
+      permissions: [{ actions: ["sqs:SendMessage"], resources: [queues.unprocessed.arn] }],
     },
     reports: {
       permissions: [

@@ -4,14 +4,12 @@ import { podsAssume } from "./cluster-addons.ts";
 import type { Functions } from "./functions.ts";
 import type { Models } from "./models.ts";
 import type { Permission } from "./needs.ts";
-import type { Pool } from "./pools.ts";
 import type { Queues } from "./queues.ts";
 import type { Socket } from "./socket.ts";
 import { nameOf } from "./stage.ts";
 
 interface RoleParts {
   eks: aws.eks.Cluster;
-  pools: readonly Pool[];
   queues: Queues;
   models: Models;
   socket: Socket;
@@ -24,7 +22,6 @@ interface RoleParts {
  * @returns what must be there before pods start: a pod gets its credentials when it is made.
  */
 export function podRoles({ relays }: Deployment, parts: RoleParts): $util.Resource[] {
-  rolloutRole(parts);
   return [
     podRole("Worker", names.workerAccount, parts.eks, workerPermissions(parts)),
     podRole("Relay", names.relayAccount, parts.eks, relayPermissions(parts, relays.frontDoor)),
@@ -86,34 +83,3 @@ const inline = (statements: Permission[]) => ({
   name: "inline",
   policy: aws.iam.getPolicyDocumentOutput({ statements }).json,
 });
-
-/**
- * For the function that will drive rollouts: it scales pools, and is somebody to Kubernetes, where the
- * role of the same name says what it may do (cluster/objects/access.ts).
- */
-function rolloutRole({ eks, pools }: RoleParts): void {
-  const partition = aws.getPartitionOutput().partition;
-  const managed = (name: string) =>
-    $interpolate`arn:${partition}:iam::aws:policy/service-role/${name}`;
-  const role = new aws.iam.Role("ManageRole", {
-    name: nameOf("manage"),
-    assumeRolePolicy: aws.iam.assumeRolePolicyForPrincipal({ Service: "lambda.amazonaws.com" }),
-    managedPolicyArns: [
-      managed("AWSLambdaBasicExecutionRole"),
-      managed("AWSLambdaVPCAccessExecutionRole"),
-    ],
-    inlinePolicies: [
-      inline([
-        { actions: ["eks:DescribeCluster"], resources: [eks.arn] },
-        {
-          actions: ["eks:DescribeNodegroup", "eks:UpdateNodegroupConfig"],
-          resources: pools.map(({ nodes }) => nodes.arn),
-        },
-      ]),
-    ],
-  });
-  new aws.eks.AccessEntry("ManageAccess", {
-    ...{ clusterName: eks.name, principalArn: role.arn },
-    kubernetesGroups: [names.rolloutUsers],
-  });
-}

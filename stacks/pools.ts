@@ -1,54 +1,52 @@
 import type { Deployment, Revision } from "../cluster/deployment.ts";
+import { nodeGroupName } from "../cluster/objects/names.ts";
 import { findInstanceType, type InstanceType } from "../cluster/plan/instances.ts";
 import { hardened, type NodeParts, named, nodeGroupIds, versionOf } from "./nodes.ts";
-import { logicalName, nameOf } from "./stage.ts";
-
-/** A node group for the groups of models: one for each instance type, all revisions of which share it. */
-export interface Pool {
-  instanceType: string;
-  nodes: aws.eks.NodeGroup;
-}
 
 /**
- * The nodes that models run on. A pool begins with the nodes of the least groups, and whoever scales
- * groups scales it; a deployment leaves the size alone from then on.
+ * The nodes that models run on: for each group that a revision may have a node group of its own, so that
+ * its nodes are close together and can be given back without those of another group among them. They begin
+ * empty; rollouts fill and empty them (functions/lib/eks-cluster-nodes.ts), and a deployment leaves their
+ * size alone.
  */
-export function groupNodes(deployment: Deployment, parts: NodeParts): Pool[] {
+export function groupNodes(deployment: Deployment, parts: NodeParts): aws.eks.NodeGroup[] {
   const revisions = deployment.models.flatMap((model) => model.revisions);
-  const byType = Map.groupBy(revisions, ({ instanceType }) => instanceType);
-  return [...byType].map(([name, own]) => {
-    const instanceType = findInstanceType(name);
-    if (instanceType === undefined) throw new Error(`${name} is not in cluster/plan/instances.ts.`);
-    return { instanceType: name, nodes: pool(deployment, instanceType, own, parts) };
+  return revisions.flatMap((revision) => {
+    const type = findInstanceType(revision.instanceType);
+    if (type === undefined) {
+      throw new Error(`${revision.instanceType} is not in cluster/plan/instances.ts.`);
+    }
+    return Array.from({ length: revision.groups.max }, (_, index) =>
+      nodesOfGroup(deployment, { type, revision, index }, parts),
+    );
   });
 }
 
-function pool(
-  { capacity }: Deployment,
-  type: InstanceType,
-  revisions: readonly Revision[],
-  parts: NodeParts,
-): aws.eks.NodeGroup {
+interface Place {
+  type: InstanceType;
+  revision: Revision;
+  /** Counts the node groups of the revision. */
+  index: number;
+}
+
+function nodesOfGroup({ capacity }: Deployment, place: Place, parts: NodeParts): aws.eks.NodeGroup {
+  const { type, revision, index } = place;
   const { eks, network, role } = parts;
   const hasGpus = type.gpus !== undefined;
   const source = hasGpus ? capacity : ({ kind: "on-demand" } as const);
-  const template = launchTemplate(source, type, revisions, parts);
+  const template = launchTemplate(source, place, parts);
   return new aws.eks.NodeGroup(
-    `Pool${logicalName(type.name)}`,
+    logicalOf(place),
     {
       clusterName: eks.name,
-      nodeGroupName: nameOf(`pool-${type.name.replaceAll(".", "-")}`),
+      nodeGroupName: nodeGroupName(revision.revision, index),
       nodeRoleArn: role.arn,
       subnetIds: [network.subnetIn(network.poolZones[type.name] ?? "")],
       amiType: hasGpus ? "AL2023_x86_64_NVIDIA" : "AL2023_x86_64_STANDARD",
       capacityType: source.kind === "block" ? "CAPACITY_BLOCK" : "ON_DEMAND",
       // A capacity block is bought for a type, which then stands in the template.
       ...(source.kind !== "block" && { instanceTypes: [type.name] }),
-      scalingConfig: {
-        minSize: 0,
-        desiredSize: nodesOf(revisions, ({ groups }) => groups.min),
-        maxSize: nodesOf(revisions, ({ groups }) => groups.max),
-      },
+      scalingConfig: { minSize: 0, desiredSize: 0, maxSize: revision.nodes },
       updateConfig: { maxUnavailable: 1 },
       // Other pods stay away from what costs so much.
       ...(hasGpus && {
@@ -60,30 +58,28 @@ function pool(
   );
 }
 
-const nodesOf = (revisions: readonly Revision[], groups: (revision: Revision) => number) =>
-  revisions.reduce((sum, revision) => sum + revision.nodes * groups(revision), 0);
+const logicalOf = ({ revision, index }: Place) => `Nodes-${revision.revision}-${index}`;
 
 function launchTemplate(
   source: Deployment["capacity"],
-  type: InstanceType,
-  revisions: readonly Revision[],
+  place: Place,
   { eks, network }: NodeParts,
 ): aws.ec2.LaunchTemplate {
-  const spansNodes = revisions.some(({ nodes }) => nodes > 1);
+  const { type, revision } = place;
+  const spansNodes = revision.nodes > 1;
   const groups = nodeGroupIds(eks, network);
-  const logical = logicalName(type.name);
-  return new aws.ec2.LaunchTemplate(`Pool${logical}`, {
+  return new aws.ec2.LaunchTemplate(logicalOf(place), {
     // Images of engines have 10 GB and more.
     ...hardened(200),
     // The embedded engine's ranks, which have no GPUs, talk over TCP.
     ...(spansNodes && type.gpus !== undefined && type.efaCards > 0
       ? { networkInterfaces: interfaces(type.efaCards, groups) }
       : { vpcSecurityGroupIds: groups }),
-    ...(spansNodes && placement(logical, source)),
+    ...(spansNodes && placement(logicalOf(place), source)),
     ...capacityOf(source, type.name),
     // The disks of the instance itself, where it has some, for images and the pods' own files.
     userData: Buffer.from(nodeConfig).toString("base64"),
-    tagSpecifications: named(`pool-${type.name}`),
+    tagSpecifications: named(revision.revision),
     updateDefaultVersion: true,
   });
 }
@@ -117,7 +113,7 @@ function placement(logical: string, source: Deployment["capacity"]) {
       ? {}
       : { placement: { groupName: source.placementGroup } };
   }
-  const group = new aws.ec2.PlacementGroup(`Pool${logical}`, { strategy: "cluster" });
+  const group = new aws.ec2.PlacementGroup(logical, { strategy: "cluster" });
   return { placement: { groupName: group.name } };
 }
 

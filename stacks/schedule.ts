@@ -1,13 +1,11 @@
-import type { Functions } from "./functions.ts";
-
 /**
- * The clock. Each minute, which is as often as there is, the sweep looks for turns that fell through
- * everything else. A tick that fails is not repeated: the next one is near.
+ * The clock: calls a function each minute, which is as often as there is. A tick that fails is not
+ * repeated: the next one is near.
  */
-export function schedule({ sweep }: Functions) {
-  return new sst.aws.CronV2("Tick", {
+export function schedule(name: string, { arn }: sst.aws.Function) {
+  return new sst.aws.CronV2(name, {
     schedule: "rate(1 minute)",
-    function: sweep.arn,
+    function: arn,
     retries: 0,
   });
 }

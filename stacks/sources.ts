@@ -18,37 +18,21 @@ export function sources({
   handlers: Functions;
   alarm: Alarm;
 }): void {
-  const fromStream = (
-    name: "dispatch" | "project",
-    patience: Pick<
-      aws.lambda.EventSourceMappingArgs,
-      "maximumRetryAttempts" | "maximumRecordAgeInSeconds"
-    >,
-  ) => {
-    const { name: functionName } = handlers[name];
-    new aws.lambda.EventSourceMapping(`LogTo-${name}`, {
-      eventSourceArn: log.streamArn,
-      functionName,
-      startingPosition: "TRIM_HORIZON",
-      batchSize: 100,
-      // Batches of one shard side by side; those of one stream of the log stay in order.
-      parallelizationFactor: 4,
-      functionResponseTypes: ["ReportBatchItemFailures"],
-      bisectBatchOnFunctionError: true,
-      destinationConfig: { onFailure: { destinationArn: queues.unprocessed.arn } },
-      ...patience,
-    });
-    alarm(`LogTo-${name}Age`, {
-      ...{ service: "Lambda", metric: "IteratorAge", statistic: "Maximum" },
-      dimensions: { FunctionName: functionName },
-      ...{ threshold: 60_000, minutes: 5 },
-      description: `${name} is more than a minute behind the log. See its errors.`,
-    });
+  const noted = {
+    startingPosition: "TRIM_HORIZON",
+    // Batches of one shard side by side; those of one stream of the log stay in order.
+    parallelizationFactor: 4,
+    bisectBatchOnFunctionError: true,
+    destinationConfig: { onFailure: { destinationArn: queues.unprocessed.arn } },
   };
   // The history must not have holes, so it waits for PostgreSQL half a day before it skips a commit.
-  fromStream("project", { maximumRetryAttempts: -1, maximumRecordAgeInSeconds: 12 * 3_600 });
+  fromLog("project", handlers.project, log, alarm, {
+    ...{ ...noted, maximumRetryAttempts: -1, maximumRecordAgeInSeconds: 12 * 3_600 },
+  });
   // What the outbox cannot send is sent by the sweep: it need not hold up the turns after it.
-  fromStream("dispatch", { maximumRetryAttempts: 5, maximumRecordAgeInSeconds: 3_600 });
+  fromLog("dispatch", handlers.dispatch, log, alarm, {
+    ...{ ...noted, maximumRetryAttempts: 5, maximumRecordAgeInSeconds: 3_600 },
+  });
 
   new aws.lambda.EventSourceMapping("ReportsToReport", {
     eventSourceArn: queues.reports.queue.arn,
@@ -58,5 +42,33 @@ export function sources({
     functionResponseTypes: ["ReportBatchItemFailures"],
     // So many hands are enough for the log, and leave the account's concurrency to those who chat.
     scalingConfig: { maximumConcurrency: 50 },
+  });
+}
+
+type Patience = Omit<
+  aws.lambda.EventSourceMappingArgs,
+  "eventSourceArn" | "functionName" | "batchSize" | "functionResponseTypes"
+>;
+
+/** Tells a function of what is written to the log. */
+export function fromLog(
+  name: string,
+  { name: functionName }: sst.aws.Function,
+  log: Log,
+  alarm: Alarm,
+  patience: Patience,
+): void {
+  new aws.lambda.EventSourceMapping(`LogTo-${name}`, {
+    eventSourceArn: log.streamArn,
+    functionName,
+    batchSize: 100,
+    functionResponseTypes: ["ReportBatchItemFailures"],
+    ...patience,
+  });
+  alarm(`LogTo-${name}Age`, {
+    ...{ service: "Lambda", metric: "IteratorAge", statistic: "Maximum" },
+    dimensions: { FunctionName: functionName },
+    ...{ threshold: 60_000, minutes: 5 },
+    description: `${name} is more than a minute behind the log. See its errors.`,
   });
 }

@@ -25,7 +25,7 @@ const importRule: Record<string, string[]> = {
   events: [],
   cluster: ["events"],
   functions: ["events", "cluster"],
-  stacks: ["cluster", "axon.config.ts", "events/event-log-dynamodb.ts"],
+  stacks: ["cluster", "axon.config.ts", "events/event-log.ts", "events/event-log-dynamodb.ts"],
   dataplane: ["events"],
   "dataplane/engine": [],
   client: ["events/socket-protocol.ts"],

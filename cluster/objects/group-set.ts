@@ -43,7 +43,7 @@ export function groupSet(
   groupId: string,
   nodeGroup: string,
 ): LeaderWorkerSet {
-  const set = leaderWorkerSet(context, 1);
+  const set = leaderWorkerSet(context);
   const { leaderTemplate, workerTemplate } = set.spec.leaderWorkerTemplate;
   const template = (one: V1PodTemplateSpec) => pinned(named(one, groupId), nodeGroup);
   return {
@@ -71,7 +71,7 @@ export function groupSet(
 
 /** Lets the members of a group talk to each other; none where it has one node. */
 export function groupNetwork({ revision }: GroupContext, groupId: string): NetworkPolicy[] {
-  return revision.nodes === 1 ? [] : [groupPolicy(groupName(groupId), groupName(groupId), 0)];
+  return revision.nodes === 1 ? [] : [groupPolicy(groupName(groupId))];
 }
 
 /** Pods call a group what the rollout calls it, and not by the name of its leader's pod. */

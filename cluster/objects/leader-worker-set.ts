@@ -1,6 +1,6 @@
 import type { V1ObjectMeta, V1PodTemplateSpec } from "@kubernetes/client-node";
 import { embeddedFollowerPod, embeddedLeaderPod } from "./embedded-pods.ts";
-import { exclusiveTopologyAnnotation, labelsOf, namespace, revisionName } from "./names.ts";
+import { labelsOf, namespace, revisionName } from "./names.ts";
 import type { PodContext } from "./settings.ts";
 import { vllmFollowerPod, vllmLeaderPod } from "./vllm-pods.ts";
 
@@ -33,18 +33,17 @@ export interface LeaderWorkerSet {
 }
 
 /**
- * A revision's groups. The controller makes the headless Service of the set's name itself, with addresses
+ * One group of a revision; group-set.ts gives it its own name and its nodes. The controller makes the headless Service of the set's name itself, with addresses
  * that are published before pods are ready: members find each other while they form.
  *
  * - RecreateGroupOnPodRestart: any container that restarts, in any pod, takes its whole group along. A rank
  *   alone has nothing to come back to.
  * - LeaderCreated: followers start with their leader, which waits for them.
- * - No surge: a changed set replaces its groups one by one, on the nodes that are there. A new revision
- *   is another set, beside this one.
+ * - No surge: a set that is changed by hand forms its group anew on the nodes that are there. What a
+ *   rollout changes is another set, beside this one.
  */
-export function leaderWorkerSet(context: PodContext, groups: number): LeaderWorkerSet {
-  const { revision, settings } = context;
-  const { exclusiveTopology } = settings;
+export function leaderWorkerSet(context: PodContext): LeaderWorkerSet {
+  const { revision } = context;
   return {
     apiVersion: "leaderworkerset.x-k8s.io/v1",
     kind: "LeaderWorkerSet",
@@ -52,12 +51,9 @@ export function leaderWorkerSet(context: PodContext, groups: number): LeaderWork
       name: revisionName(revision.revision),
       namespace,
       labels: labelsOf("leader", revision.revision),
-      ...(exclusiveTopology !== undefined && {
-        annotations: { [exclusiveTopologyAnnotation]: exclusiveTopology },
-      }),
     },
     spec: {
-      replicas: groups,
+      replicas: 1,
       leaderWorkerTemplate: {
         ...podTemplates(context),
         size: revision.nodes,

@@ -7,10 +7,10 @@
  */
 export const namespace = "axon";
 
-/** Of a revision's LeaderWorkerSet, ConfigMap and headless Service. */
+/** Of a revision's ConfigMap and disruption budget. */
 export const revisionName = (revision: string): string => `axon-${revision}`;
 
-/** Of a group's LeaderWorkerSet and network policy. */
+/** Of a group's LeaderWorkerSet, headless Service and network policy. */
 export const groupName = (groupId: string): string => `axon-${groupId}`;
 
 /** The node groups of a revision: each has the machines of one group. */
@@ -37,10 +37,8 @@ export const names = {
 
 /** Labels that the LeaderWorkerSet controller gives to pods (leaderworkerset_types.go). */
 export const setLabel = "leaderworkerset.sigs.k8s.io/name";
-export const groupIndexLabel = "leaderworkerset.sigs.k8s.io/group-index";
 /** Annotation of a follower's pod: its leader's name, which is the group's. */
 export const leaderNameAnnotation = "leaderworkerset.sigs.k8s.io/leader-name";
-export const exclusiveTopologyAnnotation = "leaderworkerset.sigs.k8s.io/exclusive-topology";
 
 export type Component = "leader" | "follower" | "relay";
 

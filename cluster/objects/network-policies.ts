@@ -5,8 +5,7 @@ import type {
   V1NetworkPolicyPort,
   V1NetworkPolicySpec,
 } from "@kubernetes/client-node";
-import type { Revision } from "../deployment.ts";
-import { groupIndexLabel, labelsOf, namespace, ports, revisionName, setLabel } from "./names.ts";
+import { labelsOf, namespace, ports, setLabel } from "./names.ts";
 import type { ClusterSettings } from "./settings.ts";
 
 /**
@@ -81,21 +80,10 @@ export function basePolicies(settings: ClusterSettings, hasDoor: boolean): Netwo
   ];
 }
 
-/** One for each group that the revision may have: a selector cannot say "the same group". */
-export function groupPolicies({ revision, nodes, groups }: Revision): NetworkPolicy[] {
-  if (nodes === 1) return [];
-  const name = revisionName(revision);
-  return Array.from({ length: groups.max }, (_, index) =>
-    groupPolicy(`${name}-${index}`, name, index),
-  );
-}
-
-/** Members of one group of a LeaderWorkerSet are alone with each other. */
-export function groupPolicy(name: string, set: string, index: number): NetworkPolicy {
-  const members = {
-    podSelector: { matchLabels: { [setLabel]: set, [groupIndexLabel]: String(index) } },
-  };
-  return policy(name, {
+/** Members of one group are alone with each other: a LeaderWorkerSet has one, and its policy the set's name. */
+export function groupPolicy(set: string): NetworkPolicy {
+  const members = { podSelector: { matchLabels: { [setLabel]: set } } };
+  return policy(set, {
     ...members,
     policyTypes: ["Ingress", "Egress"],
     ingress: [{ from: [members] }],

@@ -21,9 +21,9 @@ import {
   serviceAccounts,
 } from "./access.ts";
 import { efaDevicePlugin, nvidiaDevicePlugin } from "./device-plugins.ts";
-import { type LeaderWorkerSet, leaderWorkerSet } from "./leader-worker-set.ts";
+import type { LeaderWorkerSet } from "./leader-worker-set.ts";
 import { namespace, revisionName } from "./names.ts";
-import { basePolicies, groupPolicies, type NetworkPolicy } from "./network-policies.ts";
+import { basePolicies, type NetworkPolicy } from "./network-policies.ts";
 import { relayObjects } from "./relay.ts";
 import { type ClusterSettings, type Machine, ObjectError } from "./settings.ts";
 
@@ -51,31 +51,7 @@ export type KubernetesObject =
 /** Finds what a machine has, by EC2's name of it. */
 export type MachineOf = (instanceType: string) => Machine;
 
-/**
- * What a rollout makes for one revision, and what is removed with it.
- * @param groups no more than there are nodes for: leaders of two groups that share too few nodes wait for
- *   each other's followers for ever
- * @throws ObjectError
- */
-export function groupObjects(
-  deployment: Deployment,
-  revision: Revision,
-  settings: ClusterSettings,
-  { machineOf, groups = revision.groups.min }: { machineOf: MachineOf; groups?: number },
-): [V1ConfigMap, ...NetworkPolicy[], V1PodDisruptionBudget, LeaderWorkerSet] {
-  const context = {
-    ...{ deployment, revision, settings },
-    machine: machineOf(revision.instanceType),
-  };
-  return [
-    revisionConfig(deployment, revision, settings),
-    ...groupPolicies(revision),
-    groupBudget(revision),
-    leaderWorkerSet(context, groups),
-  ];
-}
-
-/** What the deployment applies once, before any group. */
+/** What the deployment applies once, before any group; group-set.ts has the rest. */
 export function baseObjects(
   deployment: Deployment,
   settings: ClusterSettings,

@@ -22,11 +22,6 @@ export interface ClusterSettings {
   };
   /** Roles by IRSA; without them the roles come by EKS Pod Identity, and nothing stands here. */
   roleArns?: { worker: string; relay: string };
-  /**
-   * A label of nodes whose value a group has for itself, such as eks.amazonaws.com/nodegroup where each group
-   * has a node group, and so a placement group, of its own.
-   */
-  exclusiveTopology?: string;
 }
 
 interface RevisionQueues {

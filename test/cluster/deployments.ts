@@ -1,5 +1,8 @@
 import example from "../../axon.config.ts";
 import { type Deployment, defineDeployment, type Revision } from "../../cluster/deployment.ts";
+import { groupNetwork, groupSet, revisionObjects } from "../../cluster/objects/group-set.ts";
+import { nodeGroupName } from "../../cluster/objects/names.ts";
+import type { KubernetesObject } from "../../cluster/objects/objects.ts";
 import type { ClusterSettings, Machine } from "../../cluster/objects/settings.ts";
 
 /** Deployments for the tests of Kubernetes' objects, and an account that does not exist. */
@@ -58,6 +61,21 @@ export function deploymentOf(
     ...more,
   } as Deployment);
   return { deployment, revision: changed };
+}
+
+/** All that a rollout makes for the seventh group of a revision, and for the revision before. */
+export function groupObjects({
+  deployment,
+  revision: of,
+}: ReturnType<typeof deploymentOf>): KubernetesObject[] {
+  const machine = machineOf(of.instanceType);
+  const context = { deployment, model: "llama-3-70b", revision: of, settings, machine };
+  const groupId = `${of.revision}-7`;
+  return [
+    ...revisionObjects(context),
+    ...groupNetwork(context, groupId),
+    groupSet(context, groupId, nodeGroupName(of.revision, 0)),
+  ];
 }
 
 const ray = { ...engine, executor: "ray" } as Revision["engine"];

@@ -6,8 +6,8 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { baseObjects, groupObjects, type KubernetesObject } from "../../cluster/objects/objects.ts";
-import { deploymentOf, groups, machineOf, settings } from "./deployments.ts";
+import { baseObjects, type KubernetesObject } from "../../cluster/objects/objects.ts";
+import { deploymentOf, groupObjects, groups, machineOf, settings } from "./deployments.ts";
 
 /**
  * What kubectl makes of the manifests, where it is installed. Even its dry run asks a server which kinds
@@ -77,12 +77,12 @@ function dryRun(items: KubernetesObject[]): Promise<string[]> {
 const hasKubectl = spawnSync("kubectl", ["version", "--client"]).status === 0;
 
 test.runIf(hasKubectl)("kubectl reads every manifest", async () => {
-  for (const { deployment, revision } of Object.values(groups)) {
-    const objects = groupObjects(deployment, revision, settings, { machineOf });
+  for (const group of Object.values(groups)) {
+    const objects = groupObjects(group);
     const created = await dryRun(objects);
     expect(created).toHaveLength(objects.length);
     expect(created).toContain(
-      "leaderworkerset.leaderworkerset.x-k8s.io/axon-llama-3-70b-instruct-1",
+      "leaderworkerset.leaderworkerset.x-k8s.io/axon-llama-3-70b-instruct-1-7",
     );
   }
   const { deployment } = deploymentOf({}, { relays: { count: 2, frontDoor: true } });

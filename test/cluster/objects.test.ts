@@ -2,16 +2,13 @@ import type { V1Container, V1PodSpec, V1PodTemplateSpec } from "@kubernetes/clie
 import { describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import type { leaderWorkerSet } from "../../cluster/objects/leader-worker-set.ts";
-import { baseObjects, groupObjects, type KubernetesObject } from "../../cluster/objects/objects.ts";
+import { baseObjects, type KubernetesObject } from "../../cluster/objects/objects.ts";
 import { gracePeriodSeconds, patience } from "../../cluster/objects/settings.ts";
 import { followerConfig, relayConfig, workerConfig } from "../../dataplane/config.ts";
-import { deploymentOf, groups, machineOf, settings } from "./deployments.ts";
+import { deploymentOf, groupObjects, groups, machineOf, settings } from "./deployments.ts";
 import { complaints } from "./schemas.ts";
 
-const objectsOf = (name: string) => {
-  const { deployment, revision } = groups[name] ?? deploymentOf({});
-  return groupObjects(deployment, revision, settings, { machineOf });
-};
+const objectsOf = (name: string) => groupObjects(groups[name] ?? deploymentOf({}));
 const setOf = (name: string) => {
   const set = objectsOf(name).find((object) => object.kind === "LeaderWorkerSet");
   if (set === undefined) throw new Error("There is no LeaderWorkerSet.");
@@ -105,17 +102,11 @@ describe("a group of vLLM", () => {
   });
 
   test("leaves no GPU beyond its share", () => {
-    const { deployment, revision } = deploymentOf({
-      nodes: 2,
-      tensorParallel: 4,
-      pipelineParallel: 2,
-    });
-    const set = groupObjects(deployment, revision, settings, { machineOf }).at(-1);
+    const half = deploymentOf({ nodes: 2, tensorParallel: 4, pipelineParallel: 2 });
+    const set = groupObjects(half).at(-1);
     expect(JSON.stringify(set)).toContain('"nvidia.com/gpu":"4","vpc.amazonaws.com/efa":"2"');
     const uneven = deploymentOf({ nodes: 3, tensorParallel: 8, pipelineParallel: 2 });
-    expect(() => groupObjects(uneven.deployment, uneven.revision, settings, { machineOf })).toThrow(
-      /5.33.* a node; p4d.24xlarge has 8/,
-    );
+    expect(() => groupObjects(uneven)).toThrow(/5.33.* a node; p4d.24xlarge has 8/);
   });
 
   test("tells all nodes the same of the model, and each which one it is", () => {
@@ -286,28 +277,13 @@ describe("who may do what", () => {
 
   test("groups that span nodes talk within themselves, each by a policy of its own", () => {
     const policies = objectsOf("two-nodes").filter(({ kind }) => kind === "NetworkPolicy");
-    expect(policies.map(({ metadata }) => metadata?.name)).toEqual([
-      "axon-llama-3-70b-instruct-1-0",
-      "axon-llama-3-70b-instruct-1-1",
-    ]);
-    expect(policies[1]).toMatchObject({
-      spec: {
-        ingress: [
-          {
-            from: [
-              {
-                podSelector: {
-                  matchLabels: {
-                    "leaderworkerset.sigs.k8s.io/name": "axon-llama-3-70b-instruct-1",
-                    "leaderworkerset.sigs.k8s.io/group-index": "1",
-                  },
-                },
-              },
-            ],
-          },
-        ],
-      },
+    const set = "axon-llama-3-70b-instruct-1-7";
+    expect(policies.map(({ metadata }) => metadata?.name)).toEqual([set]);
+    const members = { podSelector: { matchLabels: { "leaderworkerset.sigs.k8s.io/name": set } } };
+    expect(policies[0]).toMatchObject({
+      spec: { ...members, ingress: [{ from: [members] }], egress: [{ to: [members] }] },
     });
+    expect(setOf("two-nodes").metadata.name).toBe(set);
     expect(objectsOf("one-node").map(({ kind }) => kind)).not.toContain("NetworkPolicy");
   });
 });
@@ -315,8 +291,7 @@ describe("who may do what", () => {
 test("groups on reserved machines stay in the zone of the reservation", () => {
   const capacity = { kind: "reservation", id: "cr-0a", zone: "us-east-1b" } as const;
   const selectorOf = (changes: Parameters<typeof deploymentOf>[0]) => {
-    const { deployment, revision } = deploymentOf(changes, { capacity });
-    return JSON.stringify(groupObjects(deployment, revision, settings, { machineOf }));
+    return JSON.stringify(groupObjects(deploymentOf(changes, { capacity })));
   };
   expect(selectorOf({})).toContain('"topology.kubernetes.io/zone":"us-east-1b"');
   const { engine, instanceType, nodes, tensorParallel, pipelineParallel } =
@@ -325,24 +300,32 @@ test("groups on reserved machines stay in the zone of the reservation", () => {
   expect(selectorOf(cpu as Parameters<typeof deploymentOf>[0])).not.toContain("us-east-1b");
 });
 
-test("a group may have a topology for itself", () => {
-  const { deployment, revision } = deploymentOf({});
-  const exclusiveTopology = "eks.amazonaws.com/nodegroup";
-  const set = groupObjects(deployment, revision, { ...settings, exclusiveTopology }, { machineOf });
-  expect(set.at(-1)?.metadata?.annotations).toEqual({
-    "leaderworkerset.sigs.k8s.io/exclusive-topology": exclusiveTopology,
-  });
+test("a group is on the nodes of its own node group, and on no others", () => {
+  for (const pod of Object.values(podsOf("two-nodes"))) {
+    expect(pod.nodeSelector).toMatchObject({
+      "eks.amazonaws.com/nodegroup": "axon-llama-3-70b-instruct-1-0",
+    });
+  }
 });
 
 test("the embedded engine over nodes has one rank a node", () => {
-  const { deployment, revision } = deploymentOf({
+  const uneven = deploymentOf({
     engine: { kind: "embedded", weights: "int8" },
     instanceType: "c7i.8xlarge",
     nodes: 2,
     tensorParallel: 4,
     pipelineParallel: 1,
   });
-  expect(() => groupObjects(deployment, revision, settings, { machineOf })).toThrow(
-    /tensorParallel has to be 2/,
-  );
+  expect(() => groupObjects(uneven)).toThrow(/tensorParallel has to be 2/);
+});
+
+test("no revision is called as the groups of another are", () => {
+  const { deployment, revision } = deploymentOf({});
+  const named = (...names: string[]) => {
+    const revisions = names.map((name) => ({ ...revision, revision: name }));
+    const models = deployment.models.map((model) => ({ ...model, revisions }));
+    return () => deploymentOf({}, { models });
+  };
+  expect(named("a-1", "a-2", "a-b")).not.toThrow();
+  expect(named("a-1", "a")).toThrow(/models: no revision may be called as another's groups are/);
 });

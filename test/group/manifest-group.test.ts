@@ -44,7 +44,7 @@ const environment = ({ env = [] }: V1Container, port: number) =>
 
 test("a leader and a rank of two pods become a group that answers its probes", async () => {
   const context = { deployment, revision, settings, machine: machineOf(revision.instanceType) };
-  const { leaderTemplate, workerTemplate } = leaderWorkerSet(context, 1).spec.leaderWorkerTemplate;
+  const { leaderTemplate, workerTemplate } = leaderWorkerSet(context).spec.leaderWorkerTemplate;
   const port = await freePort();
   const secret = { AXON_GROUP_SECRET: "what both pods have from the secret" };
   const rank = mainContainer(workerTemplate);

@@ -1,10 +1,17 @@
 import { describe, expect, test } from "vitest";
+import example from "../../axon.config.ts";
+import { defineDeployment } from "../../cluster/deployment.ts";
+import { groupSet, revisionObjects } from "../../cluster/objects/group-set.ts";
+import { nodeGroupName } from "../../cluster/objects/names.ts";
+import { cluster as provider } from "../../functions/lib/cluster.ts";
+import { environmentWithLinks } from "../../functions/lib/links.ts";
+import onBlock from "./fixtures/capacity-block.config.ts";
 import { buildProgram, evaluateStage, stopBuilding } from "./harness/evaluate.ts";
 import { allowed, graphOf, unavailable } from "./harness/graph.ts";
 
 const prod = graphOf("prod");
 const block = graphOf("block");
-const pool = "PoolP4d24xlarge";
+const pool = "Nodes-llama-3-70b-instruct-1-0";
 
 interface KubernetesObject {
   kind: string;
@@ -51,11 +58,27 @@ describe.skipIf(unavailable)("the nodes of a group", () => {
     );
   });
 
-  test("begin with the least groups, may be none, and are left alone by deployments", () => {
+  test("are a node group for each group, where rollouts look for it", () => {
+    for (const { models } of [example, onBlock]) {
+      const graph = models.length > 1 ? block : prod;
+      const expected = models.flatMap(({ revisions }) =>
+        revisions.flatMap(({ revision, groups }) =>
+          Array.from({ length: groups.max }, (_, index) => nodeGroupName(revision, index)),
+        ),
+      );
+      const own = graph.all("eks/nodeGroup").filter(({ name }) => name.startsWith("Nodes-"));
+      expect(own.map(({ inputs }) => inputs["nodeGroupName"]).sort()).toEqual(expected.sort());
+    }
+    // Each in a placement group of its own: a group is found room for more easily than two.
+    const placed = prod.all("ec2/placementGroup").map(({ name }) => name);
+    expect(placed.sort()).toEqual([0, 1].map((index) => `Nodes-llama-3-70b-instruct-1-${index}`));
+  });
+
+  test("begin empty, are enough for the group, and are left alone by deployments", () => {
     expect(nodes()).toMatchObject({
       ...{ amiType: "AL2023_x86_64_NVIDIA", capacityType: "ON_DEMAND" },
       instanceTypes: ["p4d.24xlarge"],
-      scalingConfig: { minSize: 0, desiredSize: 2, maxSize: 4 },
+      scalingConfig: { minSize: 0, desiredSize: 0, maxSize: 2 },
       taints: [{ key: "nvidia.com/gpu", effect: "NO_SCHEDULE" }],
     });
     expect(prod.one("eks/nodeGroup", pool).ignoreChanges).toEqual(["scalingConfig.desiredSize"]);
@@ -102,14 +125,14 @@ describe.skipIf(unavailable)("the nodes of a group", () => {
   });
 
   test("are of another kind where a model needs no GPU, and in any zone that has them", () => {
-    const cpus = block.one("eks/nodeGroup", "PoolC7a4xlarge").inputs;
+    const cpus = block.one("eks/nodeGroup", "Nodes-small-1-2").inputs;
     expect(cpus).toMatchObject({
       ...{ amiType: "AL2023_x86_64_STANDARD", capacityType: "ON_DEMAND" },
       instanceTypes: ["c7a.4xlarge"],
-      scalingConfig: { minSize: 0, desiredSize: 2, maxSize: 6 },
+      scalingConfig: { minSize: 0, desiredSize: 0, maxSize: 2 },
     });
     expect(cpus["taints"]).toBeUndefined();
-    const template = block.one("ec2/launchTemplate", "PoolC7a4xlarge").inputs;
+    const template = block.one("ec2/launchTemplate", "Nodes-small-1-2").inputs;
     expect(template["networkInterfaces"]).toBeUndefined();
     expect(template["capacityReservationSpecification"]).toBeUndefined();
     const [subnet] = cpus["subnetIds"];
@@ -184,25 +207,36 @@ describe.skipIf(unavailable)("the cluster", () => {
     for (const { namespace } of identities) expect(namespace).toBe("axon");
   });
 
-  test("whoever will drive rollouts scales pools, and nothing else of AWS", () => {
-    expect(allowed(prod.one("iam/role", "ManageRole"))).toEqual([
-      "eks:DescribeCluster → axon-prod-data-plane",
-      "eks:DescribeNodegroup → PoolP4d24xlarge",
-      "eks:UpdateNodegroupConfig → PoolP4d24xlarge",
-    ]);
+  test("lets in whoever drives rollouts, as the user that the objects know", () => {
+    const { role } = prod.one("lambda/function", "ManageFunction").inputs;
+    expect(role).toMatch(/:axon-prod-ManageRole-/);
     expect(prod.one("eks/accessEntry", "ManageAccess").inputs).toMatchObject({
-      kubernetesGroups: ["axon-rollout"],
+      ...{ principalArn: role, kubernetesGroups: ["axon-rollout"] },
+    });
+    const binding = objectsOf(prod, "Base").find(({ kind }) => kind === "RoleBinding");
+    expect(binding).toMatchObject({ subjects: [{ kind: "Group", name: "axon-rollout" }] });
+  });
+
+  test("is reached by functions through the group that EKS puts before its API", () => {
+    expect(prod.one("vpc/securityGroupIngressRule", "FunctionsToKubernetes").inputs).toMatchObject({
+      ...{ securityGroupId: "sg-of-the-cluster", referencedSecurityGroupId: "FunctionsGroup-id" },
+      ...{ ipProtocol: "tcp", fromPort: 443, toPort: 443 },
+    });
+    expect(prod.one("eks/cluster", "Cluster").inputs["vpcConfig"]).toMatchObject({
+      endpointPrivateAccess: true,
     });
   });
 });
 
 describe.skipIf(unavailable)("Kubernetes objects", () => {
-  test("are applied: the base, the secrets, the controller, and each group after them", () => {
+  test("are applied: the base, the secrets and the controller, and nothing that rollouts make", () => {
     const kinds = (name: string) => [...new Set(objectsOf(prod, name).map(({ kind }) => kind))];
     expect(kinds("Base")).toEqual(
       expect.arrayContaining(["Namespace", "Deployment", "DaemonSet", "NetworkPolicy"]),
     );
-    expect(kinds("Group-llama-3-70b-instruct-1")).toContain("LeaderWorkerSet");
+    const applied = prod.all("kubernetes:yaml/v2").map(({ name }) => name);
+    expect(applied.sort()).toEqual(["Base", "LeaderWorkerSets", "Secrets"]);
+    expect(kinds("Base")).not.toContain("LeaderWorkerSet");
     expect(objectsOf(prod, "Secrets").map(({ metadata }) => metadata.name)).toEqual([
       "axon-redis",
       "axon-group",
@@ -211,9 +245,6 @@ describe.skipIf(unavailable)("Kubernetes objects", () => {
     expect(file).toMatch(
       /^https:\/\/github\.com\/kubernetes-sigs\/lws\/releases\/download\/v[\d.]+\//,
     );
-    const group = prod.one("kubernetes:yaml/v2", "Group-llama-3-70b-instruct-1");
-    const before = group.dependsOn.map((urn) => urn.split("::").at(-1));
-    expect(before).toEqual(expect.arrayContaining(["Base", "Secrets", "LeaderWorkerSets"]));
   });
 
   test("run the image that was built, by its digest", () => {
@@ -230,6 +261,39 @@ describe.skipIf(unavailable)("Kubernetes objects", () => {
     const url = new URL(redis?.stringData.REDIS_URL.replace("rediss+cluster:", "http:") ?? "");
     expect(redis?.stringData.REDIS_URL).toMatch(/^rediss\+cluster:/);
     expect(decodeURIComponent(url.password)).toBe("p&ssword");
+  });
+});
+
+describe.skipIf(unavailable)("what rollouts know of the cluster", () => {
+  test.each([
+    ["prod", prod, example],
+    ["block", block, onBlock],
+  ])("makes every group of %s", (stage, graph, deployment) => {
+    const link = graph.made.find(({ name }) => name === "ClusterLinkRef");
+    const { properties } = link?.inputs ?? {};
+    const linked = JSON.stringify({ ...properties, type: "sst.sst.Linkable" });
+    const env = { SST_RESOURCE_Cluster: linked, REDIS_URL: "redis://127.0.0.1:6379" };
+    expect(provider.prepare(environmentWithLinks(env))).not.toHaveProperty("problems");
+    expect(properties.name).toBe(`axon-${stage}-data-plane`);
+    const { settings, machines } = properties;
+    const linkedDeployment = defineDeployment(properties.deployment);
+    expect(linkedDeployment).toEqual(deployment);
+    for (const { model, revisions } of linkedDeployment.models) {
+      for (const revision of revisions) {
+        const machine = machines[revision.instanceType];
+        const context = { deployment: linkedDeployment, model, revision, settings, machine };
+        const group = groupSet(context, `${revision.revision}-1`, "nodes");
+        expect(group.spec).toMatchObject({
+          replicas: 1,
+          leaderWorkerTemplate: { size: revision.nodes },
+        });
+        expect(JSON.stringify(group)).toContain("@sha256:");
+        const [{ data }] = revisionObjects(context);
+        expect(data).toMatchObject({
+          AXON_JOBS_QUEUE_URL: expect.stringMatching(/^https:\/\/sqs/),
+        });
+      }
+    }
   });
 });
 

@@ -93,10 +93,15 @@ describe.skipIf(unavailable)("alarms", () => {
       "JobsLlama370bInstruct1AgeAlarm",
       "ReportsAgeAlarm",
     ]);
-    expect(of("IteratorAge")).toHaveLength(2);
+    expect(of("IteratorAge")).toHaveLength(3);
     expect(of("Errors")).toHaveLength(prod.all("lambda/function").length);
     // It runs once a minute, so a second error a minute there never is.
-    expect(prod.one("cloudwatch/metricAlarm", "SweepErrorsAlarm").inputs["threshold"]).toBe(0);
+    for (const name of ["Sweep", "Manage"]) {
+      const { threshold } = prod.one("cloudwatch/metricAlarm", `${name}ErrorsAlarm`).inputs;
+      expect(threshold, name).toBe(0);
+    }
+    expect(of("Throttles")).not.toContain("ManageThrottlesAlarm");
+    expect(of("Throttles")).toContain("ChatThrottlesAlarm");
   });
 
   test("ring before PostgreSQL has no connections or no space left", () => {

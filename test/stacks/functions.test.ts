@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { eventTable } from "../../events/event-log-dynamodb.ts";
 import { allowed, graphOf, statementsOf, unavailable } from "./harness/graph.ts";
 
 const prod = graphOf("prod");
@@ -11,14 +12,23 @@ const readLog = [`dynamodb:Query → ${log}`];
 const writeLog = [`dynamodb:Query → ${log}`, `dynamodb:PutItem → ${log}`];
 const sendJobs = [`sqs:SendMessage → ${jobs}`];
 const postFrames = ["execute-api:ManageConnections → SocketApi/*/*/@connections/*"];
-const followLog = [
-  ...["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"].map(
-    (action) => `dynamodb:${action} → ${stream}`,
-  ),
-  "sqs:SendMessage → axon-prod-log-unprocessed",
-];
+const readStream = ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"].map(
+  (action) => `dynamodb:${action} → ${stream}`,
+);
+const followLog = [...readStream, "sqs:SendMessage → axon-prod-log-unprocessed"];
 const takeReports = ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"].map(
   (action) => `sqs:${action} → axon-prod-reports.fifo`,
+);
+
+const groups = [0, 1].map((index) => `Nodes-llama-3-70b-instruct-1-${index}`);
+const scaleGroups = [
+  "eks:DescribeCluster → axon-prod-data-plane",
+  "eks:ListNodegroups → axon-prod-data-plane",
+  ...groups.map((group) => `eks:DescribeNodegroup → ${group}`),
+  ...groups.map((group) => `eks:UpdateNodegroupConfig → ${group}`),
+];
+const readManifests = ["GetObject", "GetObjectVersion"].map(
+  (action) => `s3:${action} → ModelsBucket/rollouts/*`,
 );
 
 /** All that each handler may do; beside it there are only logs and network interfaces. */
@@ -35,6 +45,9 @@ const permissions: Record<string, string[]> = {
   Report: [...writeLog, ...sendJobs, ...takeReports],
   Sweep: [...readLog, ...sendJobs],
   Migrate: [],
+  Manage: [...writeLog, ...readStream, ...scaleGroups],
+  Ops: writeLog,
+  Manifest: [...writeLog, ...readManifests],
 };
 
 const tls = "NODE_EXTRA_CA_CERTS";
@@ -53,7 +66,16 @@ const variables: Record<string, string[]> = {
   Report: [tls, "AXON_MODELS", ...admission],
   Sweep: [tls, "AXON_MODELS", ...admission],
   Migrate: [tls],
+  Manage: [tls, "AXON_MODELS"],
+  Ops: [tls, "AXON_MODELS"],
+  Manifest: [],
 };
+
+/**
+ * Bytes of a bundle at most. Nobody waits for `manage`, which has the clients of every store and of the
+ * cluster in it, and what builds the objects of groups.
+ */
+const mostBytes = (source: string) => (source === "functions/manage.handler" ? 600_000 : 500_000);
 
 const managedPolicy = (name: string) => `arn:aws:iam::aws:policy/service-role/${name}`;
 
@@ -65,7 +87,7 @@ describe.skipIf(unavailable)("functions", () => {
     expect(names).toEqual(Object.keys(permissions).sort());
   });
 
-  test("each bundle was built, and is at most 500 kB", () => {
+  test("each bundle was built, and is at most 500 kB, or 600 for manage", () => {
     const sources = prod.bundles.map(({ source }) => source).sort();
     const expected = Object.keys(permissions).map(
       (name) => `functions/${name.toLowerCase()}.handler`,
@@ -73,7 +95,7 @@ describe.skipIf(unavailable)("functions", () => {
     expect(sources).toEqual(expected.sort());
     for (const { source, bytes } of prod.bundles) {
       expect(bytes, source).toBeGreaterThan(10_000);
-      expect(bytes, source).toBeLessThanOrEqual(500_000);
+      expect(bytes, source).toBeLessThanOrEqual(mostBytes(source));
     }
   });
 
@@ -106,6 +128,19 @@ describe.skipIf(unavailable)("functions", () => {
       expect(environment.variables.NODE_OPTIONS).toBe("--enable-source-maps");
     },
   );
+
+  test("what manage knows of the cluster takes none of the 4 KB that Lambda has for variables", () => {
+    for (const { name, inputs } of functions) {
+      const entries = Object.entries<string>(inputs["environment"].variables);
+      expect(entries.map(([variable]) => variable)).not.toContain("SST_RESOURCE_Cluster");
+      expect(Buffer.byteLength(entries.flat().join("")), name).toBeLessThan(4_096);
+    }
+    // With every revision that the catalog has room for the rest is still less than that.
+    const { variables: env } = prod.one("lambda/function", "ManageFunction").inputs["environment"];
+    const { AXON_MODELS: catalog, ...rest } = env as Record<string, string>;
+    expect(catalog).toBeDefined();
+    expect(Buffer.byteLength(Object.entries(rest).flat().join(""))).toBeLessThan(4_096 - 3_000);
+  });
 
   test("the catalog of models names the queues that there are", () => {
     const { variables: env } = prod.one("lambda/function", "ChatFunction").inputs["environment"];
@@ -152,18 +187,40 @@ describe.skipIf(unavailable)("functions", () => {
     expect([...waiting, "Migrate"].sort()).toEqual(withDatabase.sort());
   });
 
-  test("a sweep is never joined by the next one", () => {
+  test("what runs each minute is never joined by the next one", () => {
     const reserved = functions.filter(({ inputs }) => inputs["reservedConcurrentExecutions"] > 0);
-    expect(reserved.map(({ name }) => name)).toEqual(["SweepFunction"]);
-    expect(prod.all("lambda/functionEventInvokeConfig").map(({ inputs }) => inputs)).toEqual([
-      {
-        functionName: "axon-prod-sweep",
-        ...{ maximumEventAgeInSeconds: 60, maximumRetryAttempts: 0 },
-      },
+    const counts = reserved.map(({ name, inputs }) => [
+      name,
+      inputs["reservedConcurrentExecutions"],
     ]);
-    expect(prod.one("scheduler/schedule", "TickSchedule").inputs).toMatchObject({
+    expect(counts.sort()).toEqual([
+      ["ManageFunction", 1],
+      ["SweepFunction", 1],
+    ]);
+    const configs = prod.all("lambda/functionEventInvokeConfig").map(({ inputs }) => inputs);
+    expect(configs).toHaveLength(2);
+    for (const name of ["manage", "sweep"]) {
+      expect(configs).toContainEqual({
+        functionName: `axon-prod-${name}`,
+        ...{ maximumEventAgeInSeconds: 60, maximumRetryAttempts: 0 },
+      });
+    }
+    const inPersonal = graphOf("ada").all("lambda/function");
+    expect(inPersonal.filter(({ inputs }) => inputs["reservedConcurrentExecutions"] > 0)).toEqual(
+      [],
+    );
+  });
+
+  test.each([
+    ["Tick", "sweep"],
+    ["ManageTick", "manage"],
+  ])("%s calls %s each minute", (name, called) => {
+    expect(prod.one("scheduler/schedule", `${name}Schedule`).inputs).toMatchObject({
       scheduleExpression: "rate(1 minute)",
-      target: { retryPolicy: { maximumRetryAttempts: 0 } },
+      target: {
+        arn: expect.stringMatching(new RegExp(`:axon-prod-${called}$`)),
+        retryPolicy: { maximumRetryAttempts: 0 },
+      },
     });
   });
 });
@@ -191,6 +248,53 @@ describe.skipIf(unavailable)("what feeds functions", () => {
         onFailure: { destinationArn: expect.stringContaining("log-unprocessed") },
       },
     });
+  });
+
+  test("rollouts are told of what is written of them and of groups, and of nothing else", () => {
+    const { filterCriteria, destinationConfig } = source("LogTo-manage");
+    const patterns = filterCriteria.filters.map(({ pattern }: { pattern: string }) =>
+      JSON.parse(pattern),
+    );
+    const { hashKey } = eventTable;
+    expect(patterns).toEqual([
+      { dynamodb: { Keys: { [hashKey]: { S: [{ prefix: "rollout/" }, { prefix: "group/" }] } } } },
+    ]);
+    expect(source("LogTo-manage")).toMatchObject({
+      ...{ ...partly, functionName: "axon-prod-manage", startingPosition: "LATEST" },
+      ...{ maximumRetryAttempts: 2, maximumRecordAgeInSeconds: 300 },
+    });
+    expect(destinationConfig).toBeUndefined();
+    for (const name of ["project", "dispatch"]) {
+      expect(source(`LogTo-${name}`)["filterCriteria"]).toBeUndefined();
+    }
+  });
+
+  test("manifests in the bucket of models reach their function, and no weights do", () => {
+    const [notification, ...others] = prod.all("s3/bucketNotification");
+    expect(others).toEqual([]);
+    expect(notification?.inputs["lambdaFunctions"]).toEqual([
+      {
+        ...{ id: "Manifest", events: ["s3:ObjectCreated:*"] },
+        lambdaFunctionArn: expect.stringMatching(/:axon-prod-manifest$/),
+        ...{ filterPrefix: "rollouts/", filterSuffix: ".json" },
+      },
+    ]);
+    const permission = prod.one(
+      "lambda/permission",
+      "ModelsNotificationsNotificationManifestPermission",
+    );
+    expect(permission.inputs).toMatchObject({
+      ...{ principal: "s3.amazonaws.com", action: "lambda:InvokeFunction" },
+      function: expect.stringMatching(/:axon-prod-manifest$/),
+      sourceArn: expect.stringContaining("ModelsBucket"),
+    });
+  });
+
+  test("nothing but people calls ops", () => {
+    const isOps = ({ inputs }: { inputs: object }) => /axon-prod-ops"/.test(JSON.stringify(inputs));
+    const callers = ["lambda/permission", "lambda/eventSourceMapping", "scheduler/schedule"];
+    expect(callers.flatMap((type) => prod.all(type)).filter(isOps)).toEqual([]);
+    expect(prod.outputs["ops"]).toBe("axon-prod-ops");
   });
 
   test("a report comes again no sooner than its function has ended", () => {

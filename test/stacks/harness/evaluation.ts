@@ -18,6 +18,8 @@ export interface Evaluation {
   app: { name: string; removal?: string; protect?: boolean };
   made: Made[];
   bundles: Bundle[];
+  /** What the deployment prints at its end. */
+  outputs: Record<string, unknown>;
   /** Branch → the stage that a push to it is deployed to by the SST Console. */
   autodeployed: Record<string, string | string[] | undefined>;
 }

@@ -18,7 +18,9 @@ export interface Graph extends Evaluation {
 
 export function graphOf(stage: string): Graph {
   const file = "files" in provided ? provided.files[stage] : undefined;
-  const nothing: Evaluation = { app: { name: "" }, made: [], bundles: [], autodeployed: {} };
+  const nothing: Evaluation = {
+    ...{ app: { name: "" }, made: [], bundles: [], outputs: {}, autodeployed: {} },
+  };
   const evaluation =
     file === undefined ? nothing : (JSON.parse(readFileSync(file, "utf8")) as Evaluation);
   const all = (type: string) => evaluation.made.filter((each) => each.type.includes(`${type}:`));

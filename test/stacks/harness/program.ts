@@ -133,11 +133,17 @@ async function evaluate(): Promise<Evaluation> {
   await takeResources(app.name);
   globals["sst"] = await import("../../../.sst/platform/src/components/index.ts");
   const { run } = await import("../../../.sst/platform/src/auto/run.ts");
-  await pulumi.runtime.runInPulumiStack(() => run(() => config.run()));
+  const outputs: Evaluation["outputs"] = {};
+  const program = async () => {
+    const printed = await config.run();
+    pulumi.output(printed).apply((known) => Object.assign(outputs, known));
+    return printed;
+  };
+  await pulumi.runtime.runInPulumiStack(() => run(program));
   const target = config.console?.autodeploy.target;
   const stageOf = (branch: string) => target?.(pushTo(branch))?.stage;
   const autodeployed = { production: stageOf("production"), main: stageOf("main") };
-  return { app, made, bundles, autodeployed };
+  return { app, made, bundles, outputs, autodeployed };
 }
 
 const pushTo = (branch: string) => ({
