@@ -252,7 +252,10 @@ function shown(value: unknown): string {
   if (typeof value === "string") return value;
   const weights = weightsSchema.safeParse(value);
   if (weights.success && weights.data.length > 0) return `[${traffic(weights.data)}]`;
-  return JSON.stringify(value);
+  // Measured times have more digits than anybody reads.
+  return JSON.stringify(value, (_key, part: unknown) =>
+    typeof part === "number" && !Number.isInteger(part) ? Number(part.toFixed(2)) : part,
+  );
 }
 
 export function turnText({ turnId, status, model, revision, ...turn }: Turn): string {
