@@ -4,6 +4,7 @@
  */
 export const errorCodes = {
   unauthenticated: { retryable: false, httpStatus: 401 },
+  forbidden: { retryable: false, httpStatus: 403 },
   invalid_frame: { retryable: false, httpStatus: 400 },
   unknown_action: { retryable: false, httpStatus: 400 },
   invalid_field: { retryable: false, httpStatus: 400 },

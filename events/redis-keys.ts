@@ -52,7 +52,7 @@ export const leasesKey = (revision: string): string => `leases:{${revision}}`;
 /** String, "1": the job was sent. It expires, so that the outbox sends again what was lost. */
 export const turnSentKey = (turnId: string): string => `turn:{${turnId}}:sent`;
 
-/** Hash: `tenantId`, `userId`, `connectedAt`. Expires with API Gateway's connection limit. */
+/** Hash: `tenantId`, `userId`, `scopes` (with spaces between them), `connectedAt`. Expires with API Gateway's connection limit. */
 export const connectionKey = (connectionId: string): string => `connection:{${connectionId}}`;
 
 /** Set of turnIds that the connection watches. */

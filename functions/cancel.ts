@@ -23,29 +23,33 @@ import { type RequestedTurn, turns } from "./lib/streams.ts";
  * The turn's `done` is the answer; a turn that has ended stays so.
  */
 export function cancel(deps: SocketDeps & JobDeps & Pick<Deps, "now">): SocketHandler {
-  return socketHandler(deps, cancelFrameSchema, async ({ frame: { turnId }, identity, log }) => {
-    const { state } = await execute(
-      deps.log,
-      turns,
-      turnId,
-      (): TurnCommand => ({
-        type: "RequestCancel",
-        at: deps.now(),
+  return socketHandler(
+    deps,
+    { schema: cancelFrameSchema, scope: "chat" },
+    async ({ frame: { turnId }, identity, log }) => {
+      const { state } = await execute(
+        deps.log,
+        turns,
         turnId,
-        tenantId: identity.tenantId,
-        reason: "user",
-      }),
-    );
-    if (state.status === "none" || isTerminal(state)) return;
-    log.add({ conversationId: state.conversationId, correlationId: state.correlationId });
-    // A wish that is in the log but never reached Redis is passed on by asking again.
-    await deps.redis.hset(turnKey(turnId), "cancel", "user");
-    await deps.redis.expire(turnKey(turnId), turnTtlSeconds, "NX");
-    await deps.redis.publish(cancelChannel, turnId);
-    if (!(await withdraw(deps, state.revision, turnId))) return;
-    await endHeld(deps, state);
-    await sendReleased(deps, await release(deps, state.revision), log);
-  });
+        (): TurnCommand => ({
+          type: "RequestCancel",
+          at: deps.now(),
+          turnId,
+          tenantId: identity.tenantId,
+          reason: "user",
+        }),
+      );
+      if (state.status === "none" || isTerminal(state)) return;
+      log.add({ conversationId: state.conversationId, correlationId: state.correlationId });
+      // A wish that is in the log but never reached Redis is passed on by asking again.
+      await deps.redis.hset(turnKey(turnId), "cancel", "user");
+      await deps.redis.expire(turnKey(turnId), turnTtlSeconds, "NX");
+      await deps.redis.publish(cancelChannel, turnId);
+      if (!(await withdraw(deps, state.revision, turnId))) return;
+      await endHeld(deps, state);
+      await sendReleased(deps, await release(deps, state.revision), log);
+    },
+  );
 }
 
 /**

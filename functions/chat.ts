@@ -62,7 +62,7 @@ const requestWindowMs = 30_000;
  * client that heard nothing, whatever died, sends its request again.
  */
 export function chat(deps: ChatDeps): SocketHandler {
-  return socketHandler(deps, chatFrameSchema, async (request) => {
+  return socketHandler(deps, { schema: chatFrameSchema, scope: "chat" }, async (request) => {
     const { frame, identity, log } = request;
     await takeFromRate(deps.redis, identity.tenantId, deps.rate);
     const turnId = turnIdFor(identity.tenantId, frame.requestId);

@@ -33,13 +33,13 @@ export function connect(
     },
     async (event, { log }) => {
       const { connectionId } = event.requestContext;
-      const { tenantId, userId } = await deps.authenticate(credentialOf(event));
+      const { tenantId, userId, scopes } = await deps.authenticate(credentialOf(event));
       log.add({ tenantId });
       const key = connectionKey(connectionId);
       const connectedAt = deps.now();
       await deps.redis
         .multi()
-        .hset(key, { tenantId, userId, connectedAt })
+        .hset(key, { tenantId, userId, scopes: scopes.join(" "), connectedAt })
         .expire(key, connectionTtlSeconds)
         .exec();
       return { statusCode: 200, headers: { "Sec-WebSocket-Protocol": socketProtocol } };

@@ -25,7 +25,7 @@ const routes: readonly { pattern: RegExp; answer: Route }[] = [
  * turn's events come from the log itself.
  */
 export function history(deps: HistoryDeps): HttpHandler {
-  return httpHandler(deps, async (request) => {
+  return httpHandler(deps, "history", async (request) => {
     for (const { pattern, answer } of routes) {
       const match = pattern.exec(request.path);
       if (match !== null && request.method === "GET") return answer(deps, request, match[1] ?? "");

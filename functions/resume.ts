@@ -16,7 +16,7 @@ import { watchTurn } from "./lib/watchers.ts";
  * expired, or tells another ending than the log, the log has the answer.
  */
 export function resume(deps: SocketDeps & Pick<Deps, "log">): SocketHandler {
-  return socketHandler(deps, resumeFrameSchema, async (request) => {
+  return socketHandler(deps, { schema: resumeFrameSchema, scope: "chat" }, async (request) => {
     const { turnId, after, epoch } = request.frame;
     const { state, events } = await load(deps.log, turns, turnId);
     if (state.status === "none" || state.tenantId !== request.identity.tenantId) {

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import { type Scope, scopeNames } from "../events/scopes.ts";
 import { StageError } from "./part.ts";
 
 /** Everybody knows it: it opens a stage that listens on this machine only. */
@@ -10,11 +11,14 @@ export interface StageApiKey {
   sha256: string;
   tenantId: string;
   userId: string;
+  /** What it may do; without it, chat and read the history. */
+  scopes?: readonly Scope[] | undefined;
 }
 const apiKeySchema = z.strictObject({
   sha256: z.string(),
   tenantId: z.string(),
   userId: z.string(),
+  scopes: z.array(z.enum(scopeNames)).optional(),
 });
 
 /** Addresses of the stores. */
@@ -60,7 +64,8 @@ export function stageApiKeys(more: readonly StageApiKey[]): StageApiKey[] {
   try {
     const text = process.env["AXON_API_KEYS"] ?? "[]";
     const fromEnvironment = z.array(apiKeySchema).parse(JSON.parse(text));
-    return [{ sha256, tenantId: "local", userId: "local" }, ...fromEnvironment, ...more];
+    const development = { sha256, tenantId: "local", userId: "local", scopes: scopeNames };
+    return [development, ...fromEnvironment, ...more];
   } catch (cause) {
     throw new StageError(
       "invalid_option",

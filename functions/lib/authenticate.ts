@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { createRemoteJWKSet, errors, jwtVerify } from "jose";
 import * as z from "zod";
 import { AxonError } from "../../events/errors.ts";
+import { defaultScopes, type Scope, scopeNames } from "../../events/scopes.ts";
 import { isOutage } from "./failures.ts";
 import { json, provider } from "./provider.ts";
 
@@ -9,6 +10,8 @@ import { json, provider } from "./provider.ts";
 export interface Identity {
   tenantId: string;
   userId: string;
+  /** What the credential may do. */
+  scopes: readonly Scope[];
 }
 
 /**
@@ -23,6 +26,7 @@ const apiKeysSchema = z.array(
     sha256: z.string().regex(/^[0-9a-f]{64}$/),
     tenantId: z.string().min(1),
     userId: z.string().min(1),
+    scopes: z.array(z.enum(scopeNames)).default([...defaultScopes]),
   }),
 );
 
@@ -62,16 +66,21 @@ export const credentials = provider(["authenticate"], credentialsSchema, ({ apiK
   authenticate: authenticator(apiKeys, tokens),
 }));
 
-const claimsSchema = z.object({ sub: z.string().min(1), tenantId: z.string().min(1) });
+const claimsSchema = z.object({
+  sub: z.string().min(1),
+  tenantId: z.string().min(1),
+  /** As in RFC 8693: names with spaces between them. Those of other services are passed over. */
+  scope: z.string().optional(),
+});
 
 /** Accepts the API keys of a list and, where an issuer is named, its JWTs. */
 export function authenticator(
   apiKeys: z.infer<typeof apiKeysSchema>,
   tokens?: TokenIssuer,
 ): Authenticate {
-  const known = apiKeys.map(({ sha256, tenantId, userId }) => ({
+  const known = apiKeys.map(({ sha256, ...identity }) => ({
     hash: Buffer.from(sha256, "hex"),
-    identity: { tenantId, userId },
+    identity,
   }));
   const verifyToken = tokens === undefined ? undefined : tokenVerifier(tokens);
 
@@ -99,8 +108,12 @@ function tokenVerifier({ jwksUrl, issuer, audience }: TokenIssuer): Authenticate
         audience,
         requiredClaims: ["exp", "sub"],
       });
-      const { sub, tenantId } = claimsSchema.parse(payload);
-      return { tenantId, userId: sub };
+      const { sub, tenantId, scope } = claimsSchema.parse(payload);
+      return {
+        tenantId,
+        userId: sub,
+        scopes: scope === undefined ? defaultScopes : scopesIn(scope),
+      };
     } catch (error) {
       if (isKeySetOutage(error)) {
         throw new AxonError(
@@ -114,6 +127,21 @@ function tokenVerifier({ jwksUrl, issuer, audience }: TokenIssuer): Authenticate
       throw unauthenticated(error);
     }
   };
+}
+
+/** The scopes that a text with spaces between them names; what else it names is passed over. */
+export function scopesIn(text: string): Scope[] {
+  const named = text.split(" ");
+  return scopeNames.filter((scope) => named.includes(scope));
+}
+
+/** @throws AxonError forbidden */
+export function requireScope({ scopes }: Identity, scope: Scope): void {
+  if (scopes.includes(scope)) return;
+  throw new AxonError(
+    "forbidden",
+    `This credential may not do that: it has not got the scope ${scope}. Ask your operator for a key that has.`,
+  );
 }
 
 /** jose says "fetch failed" with the socket's error as cause, or that the answer was no key set. */

@@ -4,7 +4,8 @@ import type {
   Context,
 } from "aws-lambda";
 import { type AxonError, errorCodes } from "../../events/errors.ts";
-import { type Identity, unauthenticated } from "./authenticate.ts";
+import type { Scope } from "../../events/scopes.ts";
+import { type Identity, requireScope, unauthenticated } from "./authenticate.ts";
 import type { Deps } from "./deps.ts";
 import type { RequestLog } from "./request-log.ts";
 import { stack } from "./stack.ts";
@@ -22,9 +23,10 @@ export type HttpHandler = (
   context: Context,
 ) => Promise<APIGatewayProxyStructuredResultV2>;
 
-/** The handler of HTTP requests with a Bearer credential. What `handle` returns is sent as JSON. */
+/** The handler of HTTP requests with a Bearer credential that has the scope. What `handle` returns is sent as JSON. */
 export function httpHandler(
   deps: Pick<Deps, "authenticate" | "logger">,
+  scope: Scope,
   handle: (request: HttpRequest) => Promise<unknown>,
 ): HttpHandler {
   return stack(
@@ -36,6 +38,7 @@ export function httpHandler(
     async (event, { log }) => {
       const identity = await deps.authenticate(bearerOf(event));
       log.add({ tenantId: identity.tenantId });
+      requireScope(identity, scope);
       const { rawPath: path, queryStringParameters: query = {} } = event;
       const body = await handle({
         method: event.requestContext.http.method,

@@ -8,7 +8,8 @@ import { AxonError, errorCodes } from "../../events/errors.ts";
 import { type ErrorFrame, idSchema, type ServerFrame } from "../../events/frames.ts";
 import { limits } from "../../events/limits.ts";
 import { connectionKey, relayOf } from "../../events/redis-keys.ts";
-import type { Identity } from "./authenticate.ts";
+import { defaultScopes, type Scope } from "../../events/scopes.ts";
+import { type Identity, requireScope, scopesIn } from "./authenticate.ts";
 import type { Deps } from "./deps.ts";
 import { refusalOf } from "./refusals.ts";
 import type { RequestLog } from "./request-log.ts";
@@ -40,7 +41,7 @@ export type SocketHandler = (
  */
 export function socketHandler<Frame>(
   deps: SocketDeps,
-  schema: z.ZodType<Frame>,
+  { schema, scope }: { schema: z.ZodType<Frame>; scope: Scope },
   handle: (request: SocketRequest<Frame>) => Promise<void>,
 ): SocketHandler {
   return rawSocketHandler(deps, async (event, log, answer) => {
@@ -48,6 +49,7 @@ export function socketHandler<Frame>(
     const frame = parseFrame(event, schema);
     const identity = await identityOf(deps, connectionId);
     log.add({ tenantId: identity.tenantId });
+    requireScope(identity, scope);
     await handle({ connectionId, identity, frame, log, answer });
   });
 }
@@ -153,9 +155,11 @@ function parseFrame<Frame>(
 }
 
 async function identityOf({ redis }: Pick<Deps, "redis">, connectionId: string): Promise<Identity> {
-  const { tenantId, userId } = await redis.hgetall(connectionKey(connectionId));
-  if (tenantId !== undefined && userId !== undefined) return { tenantId, userId };
-  throw new UnknownConnection();
+  const { tenantId, userId, scopes } = await redis.hgetall(connectionKey(connectionId));
+  if (tenantId === undefined || userId === undefined) throw new UnknownConnection();
+  // A connection that an older `connect` has bound.
+  if (scopes === undefined) return { tenantId, userId, scopes: defaultScopes };
+  return { tenantId, userId, scopes: scopesIn(scopes) };
 }
 
 async function deliver(

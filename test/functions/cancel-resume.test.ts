@@ -258,3 +258,18 @@ describe("resume", () => {
     expect(frames).toMatchObject([{ type: "error", code: "invalid_field", field }]);
   });
 });
+
+test("a connection without the scope chat is refused, whatever it asks of a turn", async () => {
+  const turnId = await newTurn();
+  const connectionId = await stage.open("acme", ["history", "ops:read"]);
+  await cancel(stage.deps)(socketEvent(connectionId, { action: "cancel", turnId }), context);
+  await resume(stage.deps)(
+    socketEvent(connectionId, { action: "resume", turnId, after: 0 }),
+    context,
+  );
+  const frame = { action: "chat", requestId: randomUUID(), prompt: "Hello" };
+  await chat(stage.deps)(socketEvent(connectionId, frame), context);
+  const refusal = { type: "error", code: "forbidden", retryable: false };
+  expect(stage.framesTo(connectionId)).toMatchObject([refusal, refusal, refusal]);
+  expect(await stage.deps.redis.hget(turnKey(turnId), "cancel")).toBeNull();
+});

@@ -82,7 +82,13 @@ describe("connect", () => {
     const token = await signed({ sub: "ada", tenantId: "acme" });
     const { result, binding } = await tryConnect({ "sec-websocket-protocol": protocols(token) });
     expect(result.statusCode).toBe(200);
-    expect(binding).toMatchObject({ tenantId: "acme", userId: "ada" });
+    expect(binding).toMatchObject({ tenantId: "acme", userId: "ada", scopes: "chat history" });
+  });
+
+  test("notes the scopes that a token names, and none that are not ours", async () => {
+    const token = await signed({ sub: "ada", tenantId: "acme", scope: "openid ops:read chat" });
+    const { binding } = await tryConnect({ "sec-websocket-protocol": protocols(token) });
+    expect(binding["scopes"]).toBe("chat ops:read");
   });
 
   test("refuses whoever has no good credential, and binds nothing", async () => {

@@ -22,6 +22,7 @@ import { dynamoDbEventLog, itemFromCommit } from "../../events/event-log-dynamod
 import type { ServerFrame } from "../../events/frames.ts";
 import { type Job, jobSchema, type Report } from "../../events/jobs.ts";
 import { connectionKey, type StreamEnd, turnKey, turnTokensKey } from "../../events/redis-keys.ts";
+import { defaultScopes, type Scope } from "../../events/scopes.ts";
 import { authenticator, type TokenIssuer } from "../../functions/lib/authenticate.ts";
 import { lazyDatabase } from "../../functions/lib/database.ts";
 import type { Deps } from "../../functions/lib/deps.ts";
@@ -46,7 +47,7 @@ export interface Stage {
   /** Connections that a handler has closed. */
   closed: string[];
   /** A connection that is open for a tenant; its id. */
-  open(tenantId: string): Promise<string>;
+  open(tenantId: string, scopes?: readonly Scope[]): Promise<string>;
   /** Takes the jobs off the queue that are there by now. */
   takeJobs(): Promise<Job[]>;
   /** Every commit of the log, in the order of writing. */
@@ -74,6 +75,7 @@ const apiKeys = tenants.map((tenantId) => ({
   sha256: createHash("sha256").update(`key-of-${tenantId}`).digest("hex"),
   tenantId,
   userId: `user-of-${tenantId}`,
+  scopes: [...defaultScopes],
 }));
 
 export async function startStage({
@@ -129,9 +131,9 @@ export async function startStage({
     frames,
     closed,
     framesTo: (id) => frames.filter((sent) => sent.connectionId === id).map(({ frame }) => frame),
-    async open(tenantId) {
+    async open(tenantId, scopes = defaultScopes) {
       const connectionId = `connection-${randomUUID()}`;
-      const fields = { tenantId, userId: `user-of-${tenantId}`, connectedAt: Date.now() };
+      const fields = { tenantId, userId: `user-of-${tenantId}`, scopes: scopes.join(" ") };
       await deps.redis.hset(connectionKey(connectionId), fields);
       return connectionId;
     },
