@@ -39,7 +39,7 @@ export default defineConfig({
           include: stageTests,
           testTimeout: 120_000,
           sequence: { groupOrder: 2 },
-          maxWorkers: 1,
+          maxWorkers: 2,
         },
       },
     ],
