@@ -11,7 +11,7 @@ import { vllmCommand, vllmDir } from "./install.ts";
 /** How long vLLM may take to start; on two busy cores it was minutes. */
 export const startMs = 600_000;
 
-/** A real vLLM server of the bundled model, over two ranks. */
+/** A real vLLM server of the bundled model. */
 export interface VllmServer {
   url: string;
   /** Requests that it runs or holds, by its metrics. */
@@ -59,18 +59,29 @@ export async function startVllm(): Promise<VllmServer> {
   };
 }
 
+const words = (text: string) => text.split(" ").filter((word) => word !== "");
+
+/** The CPU build over two ranks; a GPU takes other words. */
+const defaultArgs = "--tensor-parallel-size 2 --dtype float32 --enforce-eager";
+
+/** The words of a command for a vLLM that is here already. */
+export const ownVllm =
+  process.env["AXON_VLLM_COMMAND"] === undefined
+    ? undefined
+    : words(process.env["AXON_VLLM_COMMAND"]);
+
 const logFile = join(vllmDir, "vllm.log");
 
 function spawnVllm(port: number): ChildProcess {
   mkdirSync(vllmDir, { recursive: true });
   const log = openSync(logFile, "a");
+  const [file = vllmCommand, ...before] = ownVllm ?? [];
   const args = [
-    ...["serve", bundledModelDir, "--served-model-name", "axon-guide"],
-    ...["--host", "127.0.0.1", "--port", String(port)],
-    ...["--tensor-parallel-size", "2", "--dtype", "float32", "--max-num-seqs", "16"],
-    "--enforce-eager",
+    ...[...before, "serve", bundledModelDir, "--served-model-name", "axon-guide"],
+    ...["--host", "127.0.0.1", "--port", String(port), "--max-num-seqs", "16"],
+    ...words(process.env["AXON_VLLM_ARGS"] ?? defaultArgs),
   ];
-  const child = spawn(vllmCommand, args, {
+  const child = spawn(file, args, {
     cwd: vllmDir,
     detached: true,
     stdio: ["ignore", log, log],
