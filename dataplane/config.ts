@@ -57,6 +57,8 @@ const workerSchema = z.object({
   AXON_WEIGHTS: z.enum(["int8", "f32"]).default("int8"),
   /** A shorter context than the model's takes less memory. */
   AXON_CONTEXT_TOKENS: z.coerce.number().int().min(1).optional(),
+  /** Of the model behind a server, which would not survive a token that is not in it. */
+  AXON_VOCABULARY_TOKENS: z.coerce.number().int().min(1).optional(),
   /** Memory for keys and values, of all ranks together. */
   AXON_CACHE_MIB: z.coerce.number().int().min(1).optional(),
   /** Turns that run at the same time. */

@@ -48,6 +48,7 @@ It is configured by the environment:
   AXON_GROUP_SECRET          remote: what they have to know, 16 characters or more
   AXON_WEIGHTS               int8 (default) or f32, which is exact and slow
   AXON_CONTEXT_TOKENS        a shorter context than the model's
+  AXON_VOCABULARY_TOKENS     vllm: tokens from here on are refused before a GPU meets them
   AXON_CACHE_MIB             memory for keys and values, of all ranks together (default 1024)
   AXON_SLOTS                 turns at the same time (default 16)
   AXON_ABANDON_MS            how long a turn goes on that nobody watches (default 60000; 0: for ever)
@@ -126,6 +127,7 @@ async function startEngine(config: WorkerConfig, logger: Logger) {
     ...{ kind, url, modelDir, model: config.AXON_ENGINE_MODEL },
     ...(apiKey !== undefined && { apiKey }),
     contextLength: config.AXON_CONTEXT_TOKENS,
+    vocabularySize: config.AXON_VOCABULARY_TOKENS,
     slots: config.AXON_SLOTS,
     ranks: config.AXON_TP,
     stallMs: config.AXON_ENGINE_STALL_MS,

@@ -2,7 +2,7 @@
  * What a credential may do. A key or a token without a word of its scopes may chat and read its tenant's
  * history, as whoever wrote it before there were scopes expects.
  */
-export const scopes = {
+const scopes = {
   chat: "ask, cancel and resume turns",
   history: "read the tenant's conversations and turns",
   "ops:read": "see the operations page: groups, queues, rollouts, and the tenant's turns",

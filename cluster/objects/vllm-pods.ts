@@ -155,6 +155,7 @@ export function vllmLeaderPod(context: PodContext, engine: VllmEngine): V1PodTem
               AXON_ENGINE_STALL_MS: patience.stall * 1_000,
               AXON_TP: revision.tensorParallel * revision.pipelineParallel,
               AXON_FOLLOWERS: revision.nodes - 1,
+              AXON_VOCABULARY_TOKENS: revision.shape.vocabularySize,
             }),
             ...gateVariables(context),
           ],

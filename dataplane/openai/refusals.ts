@@ -8,7 +8,11 @@ import type { ServerError } from "./server.ts";
  */
 export function checkServedRequest(
   request: GenerateRequest,
-  { speaks, contextLength }: { speaks: "ids" | "text"; contextLength: number },
+  {
+    speaks,
+    contextLength,
+    vocabularySize = Number.POSITIVE_INFINITY,
+  }: { speaks: "ids" | "text"; contextLength: number; vocabularySize?: number | undefined },
 ): void {
   const { id, promptTokens, emittedTokens, maxTokens, text, sampling } = request;
   const need = (holds: boolean, what: string) => {
@@ -22,9 +26,11 @@ export function checkServedRequest(
         "has to hold it and an answer.",
     );
   }
-  const isToken = (token: number) => Number.isInteger(token) && token >= 0;
-  need(promptTokens.every(isToken), "promptTokens must hold integers, 0 or more");
-  need(emittedTokens.every(isToken), "emittedTokens must hold integers, 0 or more");
+  const isToken = (token: number) =>
+    Number.isInteger(token) && token >= 0 && token < vocabularySize;
+  const range = `integers from 0 to below ${vocabularySize}`;
+  need(promptTokens.every(isToken), `promptTokens must hold ${range}`);
+  need(emittedTokens.every(isToken), `emittedTokens must hold ${range}`);
   need(Number.isInteger(maxTokens) && maxTokens > 0, "maxTokens must be an integer above 0");
   need(sampling.topP > 0 && sampling.topP <= 1, "topP must be above 0 and at most 1");
   need(speaks === "ids" || text !== undefined, "an engine that reads text needs the text");

@@ -23,6 +23,8 @@ export interface ServedEngineOptions {
   speaks: "ids" | "text";
   /** Tokens of prompt and answer together, at most. */
   contextLength: number;
+  /** Tokens that there are; not known where the server's own tokenizer is trusted to know. */
+  vocabularySize?: number | undefined;
   /** Ranks of the server's group, as far as we were told. */
   ranks: number;
   slots: number;

@@ -18,6 +18,8 @@ export interface ServedOptions extends ServerAddress {
   modelDir?: string | undefined;
   /** Shorter than the server's, or where the server does not tell. */
   contextLength?: number | undefined;
+  /** Tokens that there are. A server with GPUs dies of one that there is not. */
+  vocabularySize?: number | undefined;
   slots: number;
   ranks: number;
   stallMs: number;
@@ -34,7 +36,7 @@ export interface ServedOptions extends ServerAddress {
 export async function startServedEngine(
   options: ServedOptions,
 ): Promise<{ engine: Engine; tokenizer: ChatTokenizer }> {
-  const { kind, model, modelDir, readyMs, note, slots, ranks, stallMs } = options;
+  const { kind, model, modelDir, readyMs, note, slots, ranks, stallMs, vocabularySize } = options;
   const server = new Server(options);
   const served = await awaitServedModel(server, model, { withinMs: readyMs, note });
   const contextLength = Math.min(
@@ -51,7 +53,7 @@ export async function startServedEngine(
       ? await idTokenizer(server, served.id)
       : await textTokenizer(server, served.id, await loadTokenizer(modelDir ?? ""), note);
   const engine = new ServedEngine({
-    ...{ server, model: served.id, contextLength, slots, ranks, stallMs },
+    ...{ server, model: served.id, contextLength, slots, ranks, stallMs, vocabularySize },
     speaks: kind === "vllm" ? "ids" : "text",
   });
   return { engine, tokenizer };

@@ -49,6 +49,17 @@ const prompt = [0, 3, 414, 287, 261, 513, 35, 1, 4];
 const failed = (engine: Engine) => new Promise<Error>((resolve) => engine.onFailure(resolve));
 
 describe("what is asked of the server", () => {
+  test("is never a token that there is not, of which a server on GPUs dies", async () => {
+    const { engine } = await start({ vocabularySize: 600 });
+    const asked = server.asked.length;
+    const refused = { code: "invalid_request", message: expect.stringContaining("below 600") };
+    await expect(collect(engine, greedy([5, 600], 4))).rejects.toMatchObject(refused);
+    const emittedTokens = [601];
+    await expect(collect(engine, greedy([5], 4, { emittedTokens }))).rejects.toMatchObject(refused);
+    expect(server.asked).toHaveLength(asked);
+    expect((await collect(engine, greedy([5, 599], 1))).tokens).toHaveLength(1);
+  });
+
   test("is the prompt with what was emitted, as long as is left, with another seed for each place", async () => {
     const { engine } = await start();
     const sampling = { ...greedySampling, seed: 5 };
