@@ -41,8 +41,10 @@ export default $config({
     const { default: deployment } = await import("./axon.config.ts");
     const { checkDeployment } = await import("./cluster/plan/plan.ts");
     const { alarms } = await import("./stacks/alarms.ts");
+    const { burnAlarms } = await import("./stacks/burn-alarms.ts");
     const { cache } = await import("./stacks/cache.ts");
     const { cluster } = await import("./stacks/cluster.ts");
+    const { dataKeys } = await import("./stacks/data-keys.ts");
     const { functions } = await import("./stacks/functions.ts");
     const { key } = await import("./stacks/key.ts");
     const { log } = await import("./stacks/log.ts");
@@ -60,9 +62,10 @@ export default $config({
     checkDeployment(deployment);
 
     const parts = { key: key(), network: await network(deployment) };
-    const alarm = alarms(deployment, parts.key);
+    const { alarm, topic } = alarms(deployment, parts.key);
     const data = {
       log: log(),
+      dataKeys: dataKeys(parts.key),
       queues: queues(deployment, alarm),
       cache: cache(parts.network, alarm),
       store: store(parts.network, alarm),
@@ -73,6 +76,7 @@ export default $config({
     const { handlers, ...made } = functions(deployment, making);
     routes(door, handlers);
     sources({ ...data, handlers, alarm });
+    burnAlarms(handlers, topic);
     schedule("Tick", handlers.sweep);
     const { eks, ...groups } = cluster(deployment, { ...parts, ...data, socket: door, handlers });
     const page = web({ key: parts.key, socket: door, handlers });
@@ -80,10 +84,13 @@ export default $config({
     return {
       page: page.url,
       socket: door.url,
+      // OpenAI's API: what its clients take for their base URL.
+      openai: $interpolate`${handlers.completions.url}v1`,
       models: data.models.name,
       cluster: eks.name,
-      // `npx axon rollout` finds it by the variable AXON_OPS_FUNCTION.
+      // What `npx axon … --stage` asks: operators, and what is kept of data.
       ops: ops.name,
+      data: handlers.data.name,
     };
   },
 });

@@ -1,9 +1,11 @@
-import { createInterface } from "node:readline/promises";
 import { type ChatRequest, type Client, connect } from "../client/client.ts";
 import type { TurnUpdate } from "../client/turn.ts";
+import { askOnAndOn } from "./ask.ts";
+import { defineCommand, exitCodesHelp, given, numberOf } from "./command.ts";
+import { onInterrupt } from "./interrupts.ts";
 import { findStage } from "./stage.ts";
 
-export interface ChatCommand {
+interface ChatRun {
   url: string | undefined;
   /** Empty: read prompts from the terminal. */
   prompt: string;
@@ -13,8 +15,62 @@ export interface ChatCommand {
   json: boolean;
 }
 
+export const chatCommand = defineCommand({
+  help: `axon chat: ask, and read the answer as it comes.
+
+  axon chat "…"   one question
+  axon chat       on and on, in one conversation; an empty line or Ctrl-D ends it
+
+Ctrl-C stops the answer, and keeps what was said.
+
+Options
+  --url URL                where Axon is (default: AXON_URL, or what \`npm start\` runs)
+  --conversation ID        go on with a conversation
+  --model NAME             which model to ask
+  --temperature N          0 is greedy
+  --top-p P                only the likeliest tokens that add up to P
+  --min-p P                only tokens at least P times as probable as the likeliest
+  --repetition-penalty N   above 1 makes words that were there before less likely
+  --stop TEXT              the answer ends before this text; up to 4 times
+  --max-tokens N           the longest answer
+  --seed N                 the same seed gives the same answer
+  --json                   updates, as one JSON object a line
+  -h, --help               this text
+
+The key is taken from AXON_KEY; a local stage gives out its own.
+
+${exitCodesHelp}`,
+  options: {
+    url: { type: "string" },
+    conversation: { type: "string" },
+    model: { type: "string" },
+    temperature: { type: "string" },
+    "top-p": { type: "string" },
+    "min-p": { type: "string" },
+    "repetition-penalty": { type: "string" },
+    stop: { type: "string", multiple: true },
+    "max-tokens": { type: "string" },
+    seed: { type: "string" },
+    json: { type: "boolean", default: false },
+  },
+  async run(words, values) {
+    const sampling = {
+      temperature: numberOf("temperature", values.temperature),
+      topP: numberOf("top-p", values["top-p"]),
+      minP: numberOf("min-p", values["min-p"]),
+      repetitionPenalty: numberOf("repetition-penalty", values["repetition-penalty"]),
+      stop: values.stop,
+      maxTokens: numberOf("max-tokens", values["max-tokens"]),
+      seed: numberOf("seed", values.seed),
+    };
+    const { url, conversation: conversationId, model, json } = values;
+    const prompt = words.join(" ");
+    return chat({ url, prompt, conversationId, model, sampling: given(sampling), json });
+  },
+});
+
 /** @returns the exit code. */
-export async function chat(command: ChatCommand): Promise<number> {
+async function chat(command: ChatRun): Promise<number> {
   const stage = await findStage(command.url);
   const client = connect({
     url: stage.webSocketUrl,
@@ -31,25 +87,26 @@ export async function chat(command: ChatCommand): Promise<number> {
   }
 }
 
-async function converse(client: Client, command: ChatCommand): Promise<number> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr, prompt: "› " });
+/** An answer that is stopped ends nothing but itself. */
+async function converse(client: Client, command: ChatRun): Promise<number> {
   let { conversationId } = command;
-  terminal.prompt();
-  for await (const line of terminal) {
-    if (line.trim() === "") break;
-    const outcome = await ask(client, { ...command, conversationId }, line);
+  let exitCode = 0;
+  const { isInterrupted } = await askOnAndOn(async (prompt) => {
+    const outcome = await ask(client, { ...command, conversationId }, prompt);
     conversationId = outcome.conversationId ?? conversationId;
-    if (outcome.exitCode !== 0) return outcome.exitCode;
-    terminal.prompt();
-  }
-  terminal.close();
-  return 0;
+    if (outcome.exitCode !== stoppedCode) exitCode = outcome.exitCode;
+    return exitCode === 0;
+  });
+  return isInterrupted ? stoppedCode : exitCode;
 }
+
+/** By Ctrl-C. */
+const stoppedCode = 130;
 
 /** Asks once and writes the answer as it comes. Ctrl-C stops the answer, and keeps what was said. */
 async function ask(
   client: Client,
-  command: ChatCommand,
+  command: ChatRun,
   prompt: string,
 ): Promise<{ exitCode: number; conversationId: string | undefined }> {
   const { conversationId, model, sampling, json } = command;
@@ -60,11 +117,11 @@ async function ask(
   });
   let stopped = false;
   const stop = () => {
-    if (stopped) process.exit(130);
+    if (stopped) process.exit(stoppedCode);
     stopped = true;
     turn.cancel();
   };
-  process.on("SIGINT", stop);
+  const deaf = onInterrupt(stop);
   const askedAt = performance.now();
   let firstAt: number | undefined;
   let failed = false;
@@ -76,9 +133,9 @@ async function ask(
       else write(update, { askedAt, firstAt });
     }
   } finally {
-    process.off("SIGINT", stop);
+    deaf();
   }
-  const exitCode = stopped ? 130 : failed ? 1 : 0;
+  const exitCode = stopped ? stoppedCode : failed ? 1 : 0;
   return { exitCode, conversationId: turn.conversationId };
 }
 

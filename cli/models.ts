@@ -1,4 +1,3 @@
-import { createInterface } from "node:readline/promises";
 import { hubFromEnvironment } from "../local/model-store/hub-http.ts";
 import { pullFromHub } from "../local/model-store/hub-pull.ts";
 import { parseModelSource } from "../local/model-store/model-source.ts";
@@ -8,11 +7,14 @@ import type { PullEvent } from "../local/model-store/pull-events.ts";
 import { bytesText } from "../local/model-store/quantities.ts";
 import { removableBytes, removeModel } from "../local/model-store/remove-model.ts";
 import { modelsDir } from "../local/model-store/store-folder.ts";
+import { ask } from "./ask.ts";
+import { defineCommand, exitCodesHelp } from "./command.ts";
 import { listModels, modelTable } from "./model-list.ts";
 import { jsonDisplay, textDisplay } from "./pull-display.ts";
 import { CommandError } from "./stage.ts";
 
-export const modelsHelp = `axon models: the models of this machine.
+export const modelsCommand = defineCommand({
+  help: `axon models: the models of this machine.
 
   axon models pull org/name                a model of the Hugging Face hub
   axon models pull org/name@revision       of a branch, tag or commit
@@ -34,17 +36,21 @@ By the environment
   HF_ENDPOINT        another hub than https://huggingface.co
 
 A pull that was stopped goes on where it was. docs/MODELS.md says which models run.
-`;
 
-export interface ModelsCommand {
-  words: readonly string[];
-  name: string | undefined;
-  yes: boolean;
-  json: boolean;
-}
+${exitCodesHelp}`,
+  words: ["pull", "list", "rm"],
+  options: {
+    name: { type: "string" },
+    yes: { type: "boolean", short: "y", default: false },
+    json: { type: "boolean", default: false },
+  },
+  run: models,
+});
 
-/** Returns the exit code. Throws CommandError. */
-export async function models({ words, name, yes, json }: ModelsCommand): Promise<number> {
+async function models(
+  words: readonly string[],
+  { name, yes, json }: { name?: string | undefined; yes: boolean; json: boolean },
+): Promise<number> {
   const [action, what, ...more] = words;
   try {
     if (action === "pull" && what !== undefined && more.length === 0) {
@@ -129,20 +135,4 @@ async function rmCommand(name: string, yes: boolean): Promise<number> {
   removeModel(storeDir, name);
   process.stdout.write(`${name} is deleted (${sizeText}).\n`);
   return 0;
-}
-
-/** The answer; "" at the end of the input, and undefined at Ctrl-C. */
-async function ask(question: string): Promise<string | undefined> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const stop = new AbortController();
-  terminal.on("SIGINT", () => stop.abort());
-  try {
-    return await terminal.question(question, { signal: stop.signal });
-  } catch (error) {
-    if (!(error instanceof Error && error.name === "AbortError")) throw error;
-    process.stderr.write("\n");
-    return stop.signal.aborted ? undefined : "";
-  } finally {
-    terminal.close();
-  }
 }

@@ -8,10 +8,12 @@ import {
   defineDeployment,
 } from "../cluster/deployment.ts";
 import { planDeployment } from "../cluster/plan/plan.ts";
+import { defineCommand } from "./command.ts";
 import { planReport } from "./plan-report.ts";
 import { CommandError } from "./stage.ts";
 
-export const planHelp = `axon plan: what a deployment will be, before anything of it is.
+export const planCommand = defineCommand({
+  help: `axon plan: what a deployment will be, before anything of it is.
 
   axon plan                  tables: memory of each GPU, time of a token, groups, monthly cost
   axon plan --json           the same as one JSON object
@@ -24,16 +26,15 @@ cluster/plan/. What is refused here is refused by a deployment too. docs/SCALE.m
 
 Exit codes: 0 it can be deployed, though there may be warnings; 1 it is refused, or cannot be read;
 2 the command cannot be understood.
-`;
+`,
+  options: { config: { type: "string" }, json: { type: "boolean", default: false } },
+  run: plan,
+});
 
-export interface PlanCommand {
-  words: readonly string[];
-  config: string | undefined;
-  json: boolean;
-}
-
-/** Returns the exit code. Throws CommandError. */
-export async function plan({ words, config, json }: PlanCommand): Promise<number> {
+async function plan(
+  words: readonly string[],
+  { config, json }: { config?: string | undefined; json: boolean },
+): Promise<number> {
   if (words.length > 0) {
     throw new CommandError("axon plan takes no words. Try axon plan --help.", { exitCode: 2 });
   }

@@ -1,124 +1,30 @@
 import { z } from "zod";
+import {
+  type HistoryEntry,
+  historyEntrySchema,
+  type RolloutStatus,
+  rolloutStatusSchema,
+} from "../events/views.ts";
 
 /** What `ops` answers about a model, and how it is shown in a terminal. */
 
 const weightsSchema = z.array(z.object({ revision: z.string(), percent: z.number() }));
-const number = z.number().nullable();
 
-const measuredSchema = z.object({
-  revision: z.string(),
-  turns: z.number(),
-  errors: z.number(),
-  firstTokenP95Ms: number,
-  interTokenP95Ms: number,
-});
-
-const statusSchema = z.looseObject({
-  model: z.string(),
-  status: z.string(),
-  promoted: z.string().nullable(),
-  weights: weightsSchema,
-  groups: z.array(
-    z.object({
-      groupId: z.string(),
-      status: z.string(),
-      isReleased: z.boolean(),
-      slots: z.number().optional(),
-      losses: z.number().optional(),
-      formedInMs: number.optional(),
-      reason: z.string().nullish(),
-    }),
-  ),
-  rollout: z
-    .object({
-      rolloutId: z.string(),
-      revision: z.string(),
-      by: z.string(),
-      reason: z.string(),
-      phase: z.string(),
-      step: z.number(),
-      steps: z.array(z.number()),
-      percent: z.number(),
-      since: z.number(),
-      paused: z.object({ by: z.string(), reason: z.string() }).nullable(),
-    })
-    .nullable(),
-  deadline: number,
-  gates: z
-    .object({
-      limits: z.object({
-        minimumTurns: z.number(),
-        errorRate: number,
-        firstTokenP95Ms: number,
-        interTokenP95Ms: number,
-        slowdown: number,
-      }),
-      measured: z.array(measuredSchema).nullable(),
-    })
-    .nullable(),
-  retiring: z
-    .object({
-      revision: z.string(),
-      because: z.string(),
-      isDraining: z.boolean(),
-      isOverdue: z.boolean(),
-    })
-    .nullable(),
-  queue: z.array(z.object({ rolloutId: z.string(), revision: z.string(), by: z.string() })),
-  past: z.array(
-    z.object({
-      rolloutId: z.string(),
-      revision: z.string(),
-      outcome: z.string(),
-      reason: z.string(),
-      endedAt: z.number(),
-    }),
-  ),
-  position: z.string().nullable(),
-});
-export type Status = z.infer<typeof statusSchema>;
-type Measured = z.infer<typeof measuredSchema>;
+export type Status = RolloutStatus;
+type Measured = NonNullable<NonNullable<Status["gates"]>["measured"]>[number];
 type Limits = NonNullable<Status["gates"]>["limits"];
+export type History = readonly HistoryEntry[];
 
-const eventSchema = z.looseObject({
-  type: z.string(),
-  at: z.number(),
-  by: z.string().optional(),
-  reason: z.string().optional(),
-  request: z.object({ rolloutId: z.string(), revision: z.string() }).optional(),
+export const answeredStatus = z.looseObject({ status: rolloutStatusSchema });
+export const answeredHistory = z.looseObject({
+  status: rolloutStatusSchema,
+  history: z.array(historyEntrySchema),
 });
-const historySchema = z.array(
-  z.object({ position: z.string(), stream: z.string(), event: eventSchema }),
-);
-export type History = z.infer<typeof historySchema>;
-
-export const answeredStatus = z.looseObject({ status: statusSchema });
-export const answeredHistory = z.looseObject({ status: statusSchema, history: historySchema });
-export const answeredTurn = z.looseObject({
-  turn: z.object({
-    turnId: z.string(),
-    status: z.string(),
-    model: z.string(),
-    revision: z.string(),
-    requestedAt: z.number(),
-    runs: z.array(
-      z.object({
-        groupId: z.string(),
-        leaderId: z.string(),
-        epoch: z.number(),
-        at: z.number(),
-        emittedTokens: z.number(),
-      }),
-    ),
-    weights: weightsSchema,
-    rolloutId: z.string().nullable(),
-  }),
-});
-type Turn = z.infer<typeof answeredTurn>["turn"];
 
 const time = (ms: number): string => new Date(ms).toISOString();
 const clock = (ms: number): string => time(ms).slice(11, 19);
 const line = (name: string, text: string): string => `  ${name.padEnd(10)} ${text}\n`;
+const percent = (share: number) => Number((100 * share).toFixed(1));
 const traffic = (weights: Status["weights"]): string =>
   weights.length === 0
     ? "none: no revision serves"
@@ -130,6 +36,7 @@ export function statusText(status: Status): string {
     `${model}: ${status.status}\n`,
     line("traffic", traffic(status.weights)),
     ...rolloutLines(status),
+    ...status.scales.map((scale, i) => line(i === 0 ? "scale" : "", scaleText(scale))),
     ...status.groups.map((group, i) => line(i === 0 ? "groups" : "", groupText(group))),
     ...(retiring === null ? [] : [line("retiring", retiringText(retiring))]),
     ...queue.map(({ rolloutId, revision, by }) =>
@@ -138,6 +45,12 @@ export function statusText(status: Status): string {
     ...past.slice(-1).map((last) => line("last", pastText(last))),
     line("as of", position ?? "the log has nothing of it"),
   ].join("");
+}
+
+function scaleText({ revision, min, max, target, zeroAfterMs }: Status["scales"][number]): string {
+  const rest = zeroAfterMs === null ? "" : `, none after ${zeroAfterMs / 1_000} s without turns`;
+  const aims = `${percent(target.busySlots)} % of the slots busy, ${target.queueWaitMs} ms of waiting`;
+  return `${revision}: ${min} to ${max} groups for ${aims}${rest}`;
 }
 
 function retiringText({
@@ -173,12 +86,19 @@ function rolloutLines({ rollout, deadline, gates }: Status): string[] {
   ];
 }
 
-function gateLines({ limits, measured }: NonNullable<Status["gates"]>): string[] {
+/** Less is the time that telling takes anyhow. */
+const lateMs = 2_000;
+
+function gateLines({ limits, measured, lagMs }: NonNullable<Status["gates"]>): string[] {
   if (measured === null) return [line("gates", "what the turns show is not known now")];
+  const isLate = lagMs !== null && lagMs > lateMs;
   // The rollout's own revision comes first, and it alone has limits; the other one is the baseline.
-  return measured.map((one, i) =>
-    line(i === 0 ? "gates" : "", measuredText(one, i === 0 ? limits : undefined)),
-  );
+  return [
+    ...measured.map((one, i) =>
+      line(i === 0 ? "gates" : "", measuredText(one, i === 0 ? limits : undefined)),
+    ),
+    ...(isLate ? [line("", `seen ${Math.round(lagMs / 1_000)} s late: the projection lags`)] : []),
+  ];
 }
 
 function measuredText(
@@ -188,7 +108,6 @@ function measuredText(
   const of = (value: number | string, limit: number | null | undefined, unit: string) =>
     `${value}${limit === undefined || limit === null ? "" : ` of ${limit}`}${unit}`;
   const rounded = (value: number | null) => (value === null ? "–" : Math.round(value));
-  const percent = (share: number) => Number((100 * share).toFixed(1));
   const rate = turns === 0 ? 0 : percent(errors / turns);
   const mostErrors =
     limits === undefined || limits.errorRate === null ? null : percent(limits.errorRate);
@@ -256,19 +175,4 @@ function shown(value: unknown): string {
   return JSON.stringify(value, (_key, part: unknown) =>
     typeof part === "number" && !Number.isInteger(part) ? Number(part.toFixed(2)) : part,
   );
-}
-
-export function turnText({ turnId, status, model, revision, ...turn }: Turn): string {
-  return [
-    `turn/${turnId}: ${status}\n`,
-    line("revision", `${revision} of ${model}`),
-    ...turn.runs.map(({ groupId, leaderId, at, emittedTokens }, i) => {
-      const from = i === 0 ? "" : `, from token ${emittedTokens + 1} on`;
-      return line(i === 0 ? "group" : "then", `${groupId} (${leaderId}) since ${time(at)}${from}`);
-    }),
-    ...(turn.runs.length === 0 ? [line("group", "none yet")] : []),
-    line("asked", time(turn.requestedAt)),
-    line("traffic", `then: ${traffic(turn.weights)}`),
-    ...(turn.rolloutId === null ? [] : [line("rollout", `${turn.rolloutId} was under way`)]),
-  ].join("");
 }

@@ -1,21 +1,49 @@
 import { readFileSync } from "node:fs";
-import { hostname, userInfo } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import {
+  defineCommand,
+  exitCodesHelp,
+  given,
+  operatorHelp,
+  operatorOptions,
+  type Values,
+} from "./command.ts";
 import { durationOf, momentOf } from "./moments.ts";
-import { askOperator, type Question } from "./operator.ts";
+import { askOperator, operatorName, type Question } from "./operator.ts";
 import {
   answeredHistory,
   answeredStatus,
-  answeredTurn,
   type History,
   historyText,
   type Status,
   statusText,
-  turnText,
 } from "./rollout-text.ts";
 import { CommandError } from "./stage.ts";
+import { jsonLines } from "./views.ts";
 
-export const rolloutHelp = `axon rollout: which revision of a model gets the traffic.
+const rolloutOptions = {
+  ...operatorOptions,
+  model: { type: "string" },
+  id: { type: "string" },
+  reason: { type: "string" },
+  steps: { type: "string" },
+  bake: { type: "string" },
+  request: { type: "string" },
+  queued: { type: "boolean", default: false },
+  wait: { type: "boolean", default: false },
+  at: { type: "string" },
+  limit: { type: "string" },
+  min: { type: "string" },
+  max: { type: "string" },
+  busy: { type: "string" },
+  "queue-wait": { type: "string" },
+  "zero-after": { type: "string" },
+} as const;
+
+type RolloutOptions = Values<typeof rolloutOptions>;
+
+export const rolloutCommand = defineCommand({
+  help: `axon rollout: which revision of a model gets the traffic.
 
   axon rollout start REVISION   moves the traffic to it, step by step, and back where it does worse
   axon rollout status           weights, groups and gates
@@ -24,46 +52,42 @@ export const rolloutHelp = `axon rollout: which revision of a model gets the tra
   axon rollout promote          all of the traffic now
   axon rollout abort            gives up what is not promoted yet, or takes it out of the queue
   axon rollout rollback         the same; after the promotion, goes back to the revision before
+  axon rollout scale [REVISION] how many groups serve it, from now on (default: the promoted one)
   axon rollout retire REVISION  takes the model out of service
 
 Options
   --model NAME       which model (default: the default one)
   --id NAME          which rollout; of a start its own name: the same command again changes nothing
   --reason TEXT      for the log
-  --json             the answer as JSON
   start:   --steps 10,50,100   percent of new conversations, step by step
            --bake 10m          how long each step is watched, at least
            --request FILE      everything else as JSON: gates, timeouts, scale (docs/ROLLOUT.md)
            --queued            waits for a rollout that is under way, instead of being refused
            --wait              stays until it has ended; exit code 1 where it was not promoted
+  scale:   --min N, --max N    groups at least and at most; what is left out stays as it is
+           --busy 0.8          share of the slots that turns may take
+           --queue-wait 2s     a turn may wait so long for a group
+           --zero-after 30m    no groups after so long without a turn, with --min 0; or never
+           --request FILE      the same as JSON, with cooldown, too (docs/ROLLOUT.md)
   status:  --at WHEN           as it was: a time (2026-01-31T12:00:00Z), how long ago (10m), or a
                                position of the log
   history: --at WHEN           up to then
            --limit N           the newest N events (default 200)
 
+Everywhere
+${operatorHelp}
 Also: axon log replay --until WHEN   the history up to then, and how it all stood
-      axon turn ID                   which revision and group have produced a turn
 
-They are asked of the stage that \`npm start\` runs here (AXON_DATA names another data folder), or of the
-deployment whose function AXON_OPS_FUNCTION names, with what the AWS SDK reads beside it.
-`;
+${exitCodesHelp}`,
+  words: [
+    ...["start", "status", "history", "pause", "resume", "scale"],
+    ...["promote", "abort", "rollback", "retire"],
+  ],
+  options: rolloutOptions,
+  run: rollout,
+});
 
-export interface RolloutOptions {
-  model?: string;
-  id?: string;
-  reason?: string;
-  steps?: string;
-  bake?: string;
-  request?: string;
-  queued: boolean;
-  wait: boolean;
-  at?: string;
-  limit?: string;
-  json: boolean;
-}
-
-/** Returns the exit code. @throws CommandError */
-export async function rollout(words: readonly string[], options: RolloutOptions): Promise<number> {
+async function rollout(words: readonly string[], options: RolloutOptions): Promise<number> {
   const [command, revision, ...rest] = words;
   const { model, id: rolloutId, reason } = options;
   if (rest.length > 0) throw wrong(`"${rest[0]}" is one word too many.`);
@@ -73,6 +97,8 @@ export async function rollout(words: readonly string[], options: RolloutOptions)
       if (revision === undefined) throw wrong("Name the revision: axon rollout start REVISION.");
       return start({ ...startQuestion(revision, options), ...about }, options);
     }
+    case "scale":
+      return tell({ ...scaleQuestion(options), ...about, ...given({ revision }) }, options);
     case "retire":
       if (revision === undefined) throw wrong("Name the revision: axon rollout retire REVISION.");
       return tell({ command, ...about, revision }, options);
@@ -89,7 +115,7 @@ export async function rollout(words: readonly string[], options: RolloutOptions)
       const limit = options.limit === undefined ? undefined : Number(options.limit);
       const moment = momentOf("at", options.at);
       const { history } = answeredHistory.parse(
-        await askOperator({ command, ...given({ model, limit }), ...moment }),
+        await askOperator({ command, ...given({ model, limit }), ...moment }, options.stage),
       );
       process.stdout.write(options.json ? jsonLines(history) : historyText(history));
       return 0;
@@ -101,47 +127,23 @@ export async function rollout(words: readonly string[], options: RolloutOptions)
 
 /** The history up to a moment, and the state that it adds up to. */
 export async function replay(options: {
-  until?: string;
-  model?: string;
+  until?: string | undefined;
+  model?: string | undefined;
+  stage?: string | undefined;
   json: boolean;
 }): Promise<number> {
   if (options.until === undefined) throw wrong("Say until when: axon log replay --until WHEN.");
   const { model } = options;
   const moment = momentOf("until", options.until);
   const question: Question = { command: "history", ...given({ model }), ...moment, limit: 1_000 };
-  const { history, status } = answeredHistory.parse(await askOperator(question));
+  const { history, status } = answeredHistory.parse(await askOperator(question, options.stage));
   if (options.json) process.stdout.write(jsonLines([...history, status]));
   else process.stdout.write(`${historyText(history)}\n${statusText(status)}`);
   return 0;
 }
 
-/** Which revision and groups have produced a turn. */
-export async function turn(turnId: string | undefined, json: boolean): Promise<number> {
-  if (turnId === undefined) throw wrong("Name the turn: axon turn ID.");
-  const id = turnId.replace(/^turn\//, "");
-  const answer = answeredTurn.parse(await askOperator({ command: "turn", turnId: id }));
-  process.stdout.write(json ? jsonLines([answer.turn]) : turnText(answer.turn));
-  return 0;
-}
-
 const wrong = (message: string): CommandError =>
   new CommandError(`${message} Try axon rollout --help.`, { exitCode: 2 });
-
-const jsonLines = (values: readonly unknown[]): string =>
-  values.map((value) => `${JSON.stringify(value)}\n`).join("");
-
-function given(fields: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
-}
-
-/** For the log: who typed it, and where. */
-function operatorName(): string {
-  try {
-    return `${userInfo().username}@${hostname()}`;
-  } catch {
-    return hostname();
-  }
-}
 
 function startQuestion(revision: string, options: RolloutOptions): Question {
   const { steps, bake, request, queued, id = `${revision.slice(0, 60)}-${Date.now()}` } = options;
@@ -155,6 +157,26 @@ function startQuestion(revision: string, options: RolloutOptions): Question {
   };
 }
 
+function scaleQuestion(options: RolloutOptions): Question {
+  const { request, busy, "queue-wait": wait, "zero-after": zeroAfter } = options;
+  const target = given({
+    busySlots: numberOf(busy),
+    queueWaitMs: wait === undefined ? undefined : durationOf("queue-wait", wait),
+  });
+  return {
+    ...(request === undefined ? {} : requestIn(request)),
+    command: "scale",
+    ...given({ min: numberOf(options.min), max: numberOf(options.max) }),
+    ...(Object.keys(target).length > 0 && { target }),
+    ...(zeroAfter !== undefined && {
+      zeroAfterMs: zeroAfter === "never" ? null : durationOf("zero-after", zeroAfter),
+    }),
+  };
+}
+
+/** What is no number the function refuses, naming the field. */
+const numberOf = (text: string | undefined) => (text === undefined ? undefined : Number(text));
+
 function requestIn(file: string): object {
   try {
     const value: unknown = JSON.parse(readFileSync(file, "utf8"));
@@ -165,8 +187,8 @@ function requestIn(file: string): object {
   }
 }
 
-async function tell(question: Question, { json }: { json: boolean }): Promise<number> {
-  const answer = await askOperator(question);
+async function tell(question: Question, { json, stage }: RolloutOptions): Promise<number> {
+  const answer = await askOperator(question, stage);
   const { status } = answeredStatus.parse(answer);
   process.stdout.write(json ? jsonLines([status]) : statusText(status));
   return 0;
@@ -176,11 +198,11 @@ async function tell(question: Question, { json }: { json: boolean }): Promise<nu
 async function start(question: Question, options: RolloutOptions): Promise<number> {
   if (!options.wait) return tell(question, options);
   const rolloutId = String(question["rolloutId"]);
-  let { status } = answeredStatus.parse(await askOperator(question));
+  let { status } = answeredStatus.parse(await askOperator(question, options.stage));
   let shownUpTo = "";
   for (;;) {
     const asked = { command: "history", ...given({ model: options.model }) } as const;
-    const answer = answeredHistory.parse(await askOperator(asked));
+    const answer = answeredHistory.parse(await askOperator(asked, options.stage));
     status = answer.status;
     const own = sinceRequest(answer.history, rolloutId);
     const fresh = own.filter(({ position }) => position > shownUpTo);

@@ -41,7 +41,7 @@ export async function findStage(url: string | undefined): Promise<Stage> {
   } catch (cause) {
     throw new CommandError(
       `No Axon answers at ${address}. Start one with \`npm start\`, or name another with --url.`,
-      { cause },
+      { cause, exitCode: 3 },
     );
   }
   const credential = process.env["AXON_KEY"] ?? config.credential;
@@ -72,11 +72,14 @@ export async function getJson(stage: Stage, path: string): Promise<unknown> {
 const localAddress = (): string | undefined =>
   (localStageFile() as { url?: string } | undefined)?.url;
 
+/** Where the local stage keeps its data. */
+export const dataFolder = (): string =>
+  process.env["AXON_DATA"] ?? join(import.meta.dirname, "..", ".axon");
+
 /** What `npm start` has written of the stage that runs in the folder of the project. */
 export function localStageFile(): unknown {
-  const folder = process.env["AXON_DATA"] ?? join(import.meta.dirname, "..", ".axon");
   try {
-    return JSON.parse(readFileSync(join(folder, "stage.json"), "utf8"));
+    return JSON.parse(readFileSync(join(dataFolder(), "stage.json"), "utf8"));
   } catch {
     return undefined;
   }

@@ -1,10 +1,12 @@
 import { spawn } from "node:child_process";
 import { join, resolve } from "node:path";
+import { defineCommand, noMoreWords } from "./command.ts";
 import { CommandError } from "./stage.ts";
 
 const rankProgram = join(import.meta.dirname, "..", "dataplane", "engine", "rank.ts");
 
-export const workerHelp = `axon worker --rank N --leader HOST:PORT --model PATH
+export const workerCommand = defineCommand({
+  help: `axon worker --rank N --leader HOST:PORT --model PATH
 
 Lends this machine to a tensor-parallel group that another machine leads: it holds a shard of every
 weight and of the KV cache, and follows the leader's steps. When the group ends it waits for the next.
@@ -19,13 +21,19 @@ The leader is the stage of the other machine:
   AXON_TRANSPORT=remote AXON_LISTEN=0.0.0.0:7010 AXON_GROUP_SECRET=… npm start -- --tp 2
 
 Traffic between ranks is neither signed nor encrypted: keep it on a private network.
-`;
+`,
+  options: { rank: { type: "string" }, leader: { type: "string" }, model: { type: "string" } },
+  async run(words, options) {
+    noMoreWords("worker", words);
+    return worker(options);
+  },
+});
 
 /** Runs a rank until it is stopped. Returns its exit code. @throws CommandError for wrong options */
-export async function worker(options: {
-  rank: string | undefined;
-  leader: string | undefined;
-  model: string | undefined;
+async function worker(options: {
+  rank?: string | undefined;
+  leader?: string | undefined;
+  model?: string | undefined;
 }): Promise<number> {
   const { rank, leader, model } = options;
   if (rank === undefined || leader === undefined || model === undefined) {

@@ -25,6 +25,11 @@ export interface ChatRequest {
   sampling?: NonNullable<ChatFrame["sampling"]>;
   /** "batch" when nobody waits for the answer: interactive turns go first. */
   priority?: NonNullable<ChatFrame["priority"]>;
+  /**
+   * The span that the request is part of, as W3C Trace Context writes it: the server's spans become its
+   * children. Leave it out unless you record that span yourself; the server begins a trace then.
+   */
+  traceparent?: string;
   /** Aborting cancels the turn. */
   signal?: AbortSignal;
 }

@@ -29,6 +29,8 @@ export interface ChatFrame {
   sampling?: Sampling | undefined;
   /** "batch" when nobody waits for the answer; left out, interactive. */
   priority?: "interactive" | "batch" | undefined;
+  /** W3C Trace Context: the span that the request is part of. */
+  traceparent?: string | undefined;
 }
 
 export interface AcceptedFrame {

@@ -140,6 +140,20 @@ const deploymentSchema = z
         administrators: z.array(z.string().regex(/^arn:[^:]+:iam::\d{12}:role\/.+$/)).default([]),
       })
       .prefault({}),
+    /** Where traces go; without it nothing is traced. */
+    tracing: z
+      .strictObject({
+        /**
+         * A collector that speaks OTLP over HTTP, within reach of the VPC, such as http://otel.internal:4318. It
+         * has the credentials of whatever is behind it: those of an address would stand in the deployment.
+         */
+        endpoint: z.url({ protocol: /^https?$/ }),
+        /** Share of the turns that are traced. */
+        sampleRatio: z.number().min(0).max(1).default(0.05),
+        /** Tenants whose prompts and answers may stand in their traces. */
+        contentTenants: z.array(z.string().regex(/^[^,\s]+$/)).default([]),
+      })
+      .optional(),
     /** Who is told of alarms. */
     alarmEmail: z.email().optional(),
   })

@@ -68,6 +68,19 @@ const workerSchema = z.object({
   /** As slow as a larger model; 0 is as fast as it goes. */
   AXON_MS_PER_TOKEN: z.coerce.number().min(0).max(60_000).default(0),
   AXON_GROUP_ID: z.string().min(1).optional(),
+  /** Tenants, with commas between them, whose prompts and answers may stand in their traces. */
+  AXON_TRACE_CONTENT_TENANTS: z
+    .string()
+    .default("")
+    .transform(
+      (text) =>
+        new Set(
+          text
+            .split(",")
+            .map((name) => name.trim())
+            .filter(Boolean),
+        ),
+    ),
   ...probes,
   ...ncclLogs,
   /** Nodes of the group besides this one, each with its `follower.ts`. */

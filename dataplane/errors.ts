@@ -1,3 +1,5 @@
+import { networkCodes, redisNotReady } from "../events/passing-faults.ts";
+
 /**
  * What a failed call means for whoever made it.
  * - `gone`: the other end of a connection has left for good.
@@ -15,21 +17,7 @@ const throttlingNames = new Set([
   "RequestThrottled",
 ]);
 
-/** Codes of the system that tell of a passing fault of the network. */
-export const networkCodes = new Set([
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EPIPE",
-  "ETIMEDOUT",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-]);
 const passingNames = new Set(["TimeoutError", "NetworkingError", "MaxRetriesPerRequestError"]);
-/** What Redis answers while it starts, fails over or moves slots. */
-const passingReplies =
-  /^(LOADING|READONLY|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|UNBLOCKED)/;
 /** What ioredis says of a connection, or of all those of a cluster. */
 const broken =
   /^(Connection is closed|None of startup nodes|Failed to refresh slots cache|Cluster is ended|Too many Cluster redirections)/;
@@ -47,6 +35,6 @@ export function classify(error: unknown): Failure {
   if (throttlingNames.has(name) || status === 429) return "throttled";
   if (status !== undefined && status >= 500) return "retryable";
   if (networkCodes.has(code ?? "") || passingNames.has(name)) return "retryable";
-  if (name === "ReplyError" && passingReplies.test(message)) return "retryable";
+  if (name === "ReplyError" && redisNotReady.test(message)) return "retryable";
   return broken.test(message) ? "retryable" : "fatal";
 }

@@ -40,6 +40,7 @@ export class GroupGuard {
   #engine: Engine | undefined;
   #failed: Error | undefined;
   #isDraining = false;
+  #exposition: () => string | undefined = () => undefined;
 
   /** Probes answer, and followers are looked for, when it resolves. */
   static async open(config: GuardConfig, deps: GuardDeps): Promise<GroupGuard> {
@@ -109,6 +110,20 @@ export class GroupGuard {
     if (this.#pulse.isAway) return "Redis does not answer";
     const missing = this.#followers?.missing() ?? [];
     return missing.length > 0 ? `followers are missing: ${missing.join(", ")}` : this.live();
+  }
+
+  metrics(): string | undefined {
+    return this.#exposition();
+  }
+
+  /** What `GET /metrics` answers from now on. */
+  tells(exposition: () => string): void {
+    this.#exposition = exposition;
+  }
+
+  /** Other nodes of the group that are not heard of. */
+  get missingFollowers(): number {
+    return this.#followers?.missing().length ?? 0;
   }
 
   /** No new turns are taken any more. */

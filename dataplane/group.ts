@@ -6,6 +6,8 @@ import {
   groupDrainKey,
   groupKey,
   groupsKey,
+  rotationKey,
+  rotationSchema,
 } from "../events/redis-keys.ts";
 
 /** A group that has not been heard of for this long is gone. */
@@ -14,8 +16,17 @@ const groupTtlMs = 3_000;
 /** A group that was killed stays in its revision's index, and its last beat is kept, until then. */
 const indexTtlSeconds = 60;
 
-export interface Announced extends Omit<GroupBeat, "at"> {
+export interface Announced extends Omit<GroupBeat, "at" | "tokensPerSecond"> {
   leaderId: string;
+  /** That it has written since its start. */
+  tokens: number;
+}
+
+interface GroupOrders {
+  /** It is to take no new turns. */
+  drained: () => void;
+  /** Its leader is to end its turns, and to be started again. Called once. */
+  rotated: () => void;
 }
 
 /**
@@ -26,16 +37,31 @@ export interface Announced extends Omit<GroupBeat, "at"> {
 export function announceGroup(
   redis: RedisClient,
   groupId: string,
-  { describe, drained }: { describe: () => Announced; drained: () => void },
+  { describe, drained, rotated }: { describe: () => Announced } & GroupOrders,
 ): () => Promise<void> {
   const key = groupKey(groupId);
   const beatKey = groupBeatKey(groupId);
   const index = groupsKey(describe().revision);
+  let before = { at: Date.now(), tokens: describe().tokens };
+  let isRotated = false;
+  const hear = async () => {
+    const [isDraining, isRotating] = await Promise.all([
+      isToDrain(redis, groupId),
+      isToRotate(redis, groupId, describe()),
+    ]);
+    if (isDraining) drained();
+    if (!isRotating || isRotated) return;
+    isRotated = true;
+    rotated();
+  };
   const beat = async () => {
-    if (await isToDrain(redis, groupId)) drained();
+    await hear();
     const at = Date.now();
-    const { leaderId, isAccepting, ...facts } = describe();
-    const said: GroupBeat = { at, isAccepting, ...facts };
+    const { leaderId, isAccepting, kvUse, tokens, ...facts } = describe();
+    const sinceMs = at - before.at;
+    const tokensPerSecond = sinceMs > 0 ? ((tokens - before.tokens) / sinceMs) * 1_000 : 0;
+    before = { at, tokens };
+    const said: GroupBeat = { at, isAccepting, kvUse, tokensPerSecond, ...facts };
     await new RedisBatch(redis)
       .add(key, (group) => group.hset(key, { leaderId, ...facts }).pexpire(key, groupTtlMs))
       .add(beatKey, (group) =>
@@ -61,6 +87,18 @@ export function announceGroup(
       .add(index, (groups) => groups.zrem(index, groupId))
       .exec();
   };
+}
+
+/** Whether its leader is to be started again, and was not since it was told. */
+async function isToRotate(
+  redis: RedisClient,
+  groupId: string,
+  { revision, epoch }: Announced,
+): Promise<boolean> {
+  const text = await redis.get(rotationKey(revision));
+  if (text === null) return false;
+  const rotation = rotationSchema.parse(JSON.parse(text));
+  return rotation.groupId === groupId && epoch <= rotation.epoch;
 }
 
 /** Whether the group was told to take no new turns, now or before it was started. */

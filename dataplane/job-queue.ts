@@ -20,6 +20,8 @@ export interface Delivery {
   receipt: string;
   /** How often the queue has handed this message out. */
   receiveCount: number;
+  /** The span of the job's sending. */
+  traceparent?: string | undefined;
 }
 
 /** The leader's side of the queues: jobs come, reports go. */
@@ -32,7 +34,8 @@ export interface JobQueue {
   /** Hides deliveries for so long from now on; 0 s gives them back at once. */
   hide(receipts: readonly string[], seconds: number): Promise<void>;
   delete(receipts: readonly string[]): Promise<void>;
-  report(report: Report): Promise<void>;
+  /** `traceparent` names the span that the report comes from. */
+  report(report: Report, traceparent?: string): Promise<void>;
 }
 
 export interface QueueUrls {
@@ -67,6 +70,7 @@ export class SqsJobQueue implements JobQueue {
         WaitTimeSeconds: 20,
         VisibilityTimeout: visibilitySeconds,
         MessageSystemAttributeNames: ["ApproximateReceiveCount"],
+        MessageAttributeNames: ["traceparent"],
       }),
       { abortSignal: signal },
     );
@@ -79,7 +83,8 @@ export class SqsJobQueue implements JobQueue {
         await this.delete([receipt]);
       } else {
         const receiveCount = Number(message.Attributes?.ApproximateReceiveCount ?? 1);
-        deliveries.push({ job: parsed, receipt, receiveCount });
+        const traceparent = message.MessageAttributes?.["traceparent"]?.StringValue;
+        deliveries.push({ job: parsed, receipt, receiveCount, traceparent });
       }
     }
     return deliveries;
@@ -106,13 +111,16 @@ export class SqsJobQueue implements JobQueue {
     }
   }
 
-  async report(report: Report): Promise<void> {
+  async report(report: Report, traceparent?: string): Promise<void> {
     await this.#sqs.send(
       new SendMessageCommand({
         QueueUrl: this.#urls.reportsQueueUrl,
         MessageBody: messageBody(report),
         MessageGroupId: report.turnId,
         MessageDeduplicationId: reportDeduplicationId(report),
+        ...(traceparent !== undefined && {
+          MessageAttributes: { traceparent: { DataType: "String", StringValue: traceparent } },
+        }),
       }),
     );
   }
@@ -123,13 +131,16 @@ export class SqsJobQueue implements JobQueue {
         QueueUrl: this.#urls.deadLetterQueueUrl,
         MessageBody: message.Body ?? "",
         MessageAttributes: {
-          reason: { DataType: "String", StringValue: reason.slice(0, 1_000) },
+          // It may name a field of the message, in characters that an attribute does not take.
+          reason: { DataType: "String", StringValue: printable(reason).slice(0, 1_000) },
         },
       }),
     );
     this.#onMalformed(message.MessageId ?? "", reason);
   }
 }
+
+const printable = (text: string): string => text.replace(/[^\x20-\x7e]/g, "?");
 
 /** The job, or why it is none. */
 function parseJob(body: string): Job | string {

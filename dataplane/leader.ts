@@ -1,5 +1,4 @@
 import type { Logger } from "@aws-lambda-powertools/logger";
-import type { Job } from "../events/jobs.ts";
 import { retry } from "./backoff.ts";
 import { type Delivery, type JobQueue, visibilitySeconds } from "./job-queue.ts";
 import { leaseMs, lookMs, renewalMs } from "./lease.ts";
@@ -71,7 +70,7 @@ export class Leader {
   /** Takes jobs until it retires or drains. Rejects when the engine fails: the group is over then. */
   async run(): Promise<void> {
     const timers = [
-      this.#every(renewalMs, "renewing leases", () => this.#renewLeases()),
+      this.#every(renewalMs, "renewing leases", () => this.#renewLeases(), this.#onLateRenewal),
       this.#every(lookMs, "looking for lost turns", () => this.#takeOver()),
       this.#every(visibilitySeconds * 333, "renewing deliveries", () => this.#renewDeliveries()),
     ];
@@ -121,14 +120,15 @@ export class Leader {
         if (!signal.aborted) throw error;
         return [];
       });
+      this.#deps.meter?.jobsReceived.add(deliveries.length);
       for (const delivery of deliveries) this.#take(delivery);
     }
   }
 
-  #take({ job, receipt, receiveCount }: Delivery): void {
+  #take({ job, receipt, receiveCount, traceparent }: Delivery): void {
     const known = this.#held.get(job.turnId);
     if (known !== undefined) known.receipts.push(receipt);
-    else this.#start(job, [receipt], receiveCount);
+    else this.#start(new TurnRun(job, traceparent), [receipt], receiveCount);
   }
 
   /** Turns that can begin: a slot is free, and the engine has room, which others may use too. */
@@ -153,11 +153,12 @@ export class Leader {
     const orphans = await this.#deps.stream.orphans(this.#deps.revision, this.#slots);
     const others = orphans.filter(({ turnId }) => !this.#held.has(turnId));
     if (this.#polling.signal.aborted) return;
-    for (const job of others.slice(0, free)) this.#start(job, [], 0);
+    for (const job of others.slice(0, free)) this.#start(new TurnRun(job), [], 0, true);
   }
 
-  #start(job: Job, receipts: string[], receiveCount: number): void {
-    const run = new TurnRun(job);
+  #start(run: TurnRun, receipts: string[], receiveCount: number, isTakeover = false): void {
+    const { job } = run;
+    run.isTakeover = isTakeover;
     const held: HeldTurn = { run, receipts, ended: Promise.resolve() };
     this.#held.set(job.turnId, held);
     held.ended = runTurn(this.#deps, run)
@@ -171,8 +172,8 @@ export class Leader {
 
   async #settle({ run, receipts }: HeldTurn, outcome: Outcome, receives: number): Promise<void> {
     const { logger, queue } = this.#deps;
-    const { turnId, tenantId, correlationId } = run.job;
-    logger.info("turn left", { turnId, tenantId, correlationId, outcome, epoch: run.epoch });
+    this.#deps.meter?.left[outcome].add();
+    logger.info("turn left", { ...run.logKeys, outcome, epoch: run.epoch });
     switch (outcome) {
       case "finished":
         return queue.delete(receipts);
@@ -190,8 +191,8 @@ export class Leader {
 
   async #onFailure({ run, receipts }: HeldTurn, error: unknown): Promise<void> {
     const { logger, queue, engine } = this.#deps;
-    const { turnId, tenantId, correlationId } = run.job;
-    logger.error("turn broke off", { turnId, tenantId, correlationId, error: error as Error });
+    this.#deps.meter?.left.brokenOff.add();
+    logger.error("turn broke off", { ...run.logKeys, error: error as Error });
     if (engine.health().state === "failed") this.#fail(error as Error);
     await queue.hide(receipts, 0).catch(() => {});
   }
@@ -202,15 +203,28 @@ export class Leader {
     this.#failed.reject(error);
   }
 
-  async #renewLeases(): Promise<void> {
-    const claimed = [...this.#held.values()].flatMap(({ run }) =>
+  #claimed() {
+    return [...this.#held.values()].flatMap(({ run }) =>
       run.epoch === undefined ? [] : [{ run, job: run.job, epoch: run.epoch }],
     );
+  }
+
+  readonly #onLateRenewal = (): void => {
+    this.#deps.meter?.renewals.late.add(this.#claimed().length);
+  };
+
+  async #renewLeases(): Promise<void> {
+    const { stream, abandonMs, meter } = this.#deps;
+    const claimed = this.#claimed();
     if (claimed.length === 0) return;
-    const results = await this.#deps.stream.renewAll(claimed, leaseMs, this.#deps.abandonMs);
+    const results = await stream.renewAll(claimed, leaseMs, abandonMs).catch((error: unknown) => {
+      meter?.renewals.failed.add(claimed.length);
+      throw error;
+    });
     await Promise.all(
       results.map(({ status, cancel, leaseUntilMs }, i) => {
         const run = claimed[i]?.run;
+        meter?.renewals[status].add();
         if (status === "stale") run?.stop("lost");
         if (status === "behind") return run?.lane?.restore();
         if (status === "ok") run?.lane?.renewed(leaseUntilMs);
@@ -226,10 +240,15 @@ export class Leader {
   }
 
   /** A failed renewal is tried again by the next one; what it costs is decided by lease and epoch. */
-  #every(ms: number, name: string, task: () => Promise<void>): NodeJS.Timeout {
+  #every(
+    ms: number,
+    name: string,
+    task: () => Promise<void>,
+    onLate: () => void = () => {},
+  ): NodeJS.Timeout {
     let busy = false;
     return setInterval(() => {
-      if (busy) return;
+      if (busy) return onLate();
       busy = true;
       task()
         .catch((error: unknown) =>

@@ -7,6 +7,14 @@ export interface Probes {
   live(): string | undefined;
   /** Does it do its work now? */
   ready(): string | undefined;
+  /** What is counted, in Prometheus's text format; undefined while there is nothing to tell yet. */
+  metrics(): string | undefined;
+}
+
+interface Answer {
+  status: number;
+  body: string;
+  format?: string;
 }
 
 export interface ProbeServer {
@@ -14,20 +22,33 @@ export interface ProbeServer {
   close(): void;
 }
 
-/** Serves GET /live and GET /ready: 200, or 503 with the reason. */
+/** Serves GET /live and GET /ready: 200, or 503 with the reason. And GET /metrics. */
 export async function serveProbes(
   { host, port }: { host: string; port: number },
   probes: Probes,
 ): Promise<ProbeServer> {
+  const probe = (reason: string | undefined): Answer => ({
+    status: reason === undefined ? 200 : 503,
+    body: `${reason ?? "ok"}\n`,
+  });
+  const answers: Record<string, () => Answer> = {
+    "/live": () => probe(probes.live()),
+    "/ready": () => probe(probes.ready()),
+    "/metrics": () => {
+      const body = probes.metrics();
+      return body === undefined
+        ? { status: 503, body: "it starts\n" }
+        : { status: 200, body, format: "version=0.0.4; " };
+    },
+  };
   const server = createServer((request, response) => {
-    const isKnown = request.url === "/live" || request.url === "/ready";
-    if (!isKnown || request.method !== "GET") {
+    const answer = request.method === "GET" ? answers[request.url ?? ""] : undefined;
+    if (answer === undefined) {
       response.writeHead(404).end();
       return;
     }
-    const reason = request.url === "/live" ? probes.live() : probes.ready();
-    const headers = { "content-type": "text/plain; charset=utf-8" };
-    response.writeHead(reason === undefined ? 200 : 503, headers).end(`${reason ?? "ok"}\n`);
+    const { status, body, format = "" } = answer();
+    response.writeHead(status, { "content-type": `text/plain; ${format}charset=utf-8` }).end(body);
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);

@@ -1,4 +1,5 @@
-import { Logger } from "@aws-lambda-powertools/logger";
+import type { Logger } from "@aws-lambda-powertools/logger";
+import { processLogger } from "./process-logger.ts";
 
 /**
  * How a long-lived process of the data plane begins and ends. It is ready when it says so to its
@@ -19,7 +20,7 @@ export async function runProcess(definition: LongLivedProcess): Promise<void> {
     process.stdout.write(`${definition.help.trim()}\n`);
     return;
   }
-  const logger = new Logger({ serviceName: definition.serviceName });
+  const logger = processLogger(definition.serviceName);
   const fatal = (error: unknown): never => {
     logger.critical("ends after a failure", { error: error as Error });
     process.exit(1);

@@ -11,6 +11,29 @@ export interface Prompt {
   text?: string;
 }
 
+/** How many tokens a prompt may have: a share of the context is for the answer, if it may be that long. */
+const roomFor = ({ contextLength, maxTokens }: Room): number =>
+  contextLength - Math.min(maxTokens, Math.floor(contextLength * answerShare));
+
+interface Room {
+  contextLength: number;
+  maxTokens: number;
+}
+
+/**
+ * A text that is no conversation, read as it stands.
+ * @returns undefined when it is too long for the model: nothing is left out of it.
+ */
+export async function rawPrompt(
+  tokenizer: ChatTokenizer,
+  text: string,
+  room: Room,
+): Promise<Prompt | undefined> {
+  const tokens = await tokenizer.encodeText(text);
+  if (tokens.length > roomFor(room)) return undefined;
+  return { tokens, ...(tokenizer.renderChat !== undefined && { text }) };
+}
+
 /**
  * The prompt of a conversation that leaves room for an answer: the oldest messages are left out
  * until it fits. The system message and the last one always stay.
@@ -19,9 +42,9 @@ export interface Prompt {
 export async function fitPrompt(
   tokenizer: ChatTokenizer,
   messages: readonly ChatMessage[],
-  { contextLength, maxTokens }: { contextLength: number; maxTokens: number },
+  limits: Room,
 ): Promise<Prompt | undefined> {
-  const room = contextLength - Math.min(maxTokens, Math.floor(contextLength * answerShare));
+  const room = roomFor(limits);
   const system = messages.filter((message) => message.role === "system");
   let rest = messages.filter((message) => message.role !== "system");
   while (rest.length > 0) {

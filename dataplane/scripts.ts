@@ -24,7 +24,7 @@ const scripts = [
   { command: "axonClaim", file: "claim.lua", numberOfKeys: 3 },
   { command: "axonAppend", file: "append.lua", numberOfKeys: 2 },
   { command: "axonRestore", file: "restore.lua", numberOfKeys: 3 },
-  { command: "axonRenew", file: "renew.lua", numberOfKeys: 2 },
+  { command: "axonRenew", file: "renew.lua", numberOfKeys: 3 },
   { command: "axonSeal", file: "seal.lua", numberOfKeys: 3 },
   { command: "axonNoteLeases", file: "note-leases.lua", numberOfKeys: 1 },
   { command: "axonExpiredLeases", file: "expired-leases.lua", numberOfKeys: 1 },

@@ -10,6 +10,7 @@ import {
   turnChannel,
   turnJobKey,
   turnKey,
+  turnReadKey,
   turnTokensKey,
   turnWatchersKey,
 } from "../events/redis-keys.ts";
@@ -224,8 +225,9 @@ class RedisTokenStream implements TokenStream {
   ): Promise<Renewal[]> {
     const batch = new RedisBatch(this.#redis);
     for (const { job, epoch } of turns) {
-      const keys = [turnKey(job.turnId), turnWatchersKey(job.turnId)];
-      batch.add(turnKey(job.turnId), (turn) => {
+      const { turnId } = job;
+      const keys = [turnKey(turnId), turnWatchersKey(turnId), turnReadKey(turnId)];
+      batch.add(turnKey(turnId), (turn) => {
         turn.axonRenew(...keys, epoch, leaseMs, abandonMs);
       });
     }

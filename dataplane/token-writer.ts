@@ -1,10 +1,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { backoffMs } from "./backoff.ts";
 import { leaseMs } from "./lease.ts";
+import type { LeaderMeter } from "./metrics/leader-meter.ts";
 import type { AppendResult, StreamToken, TokenStream, TurnRecord } from "./token-stream.ts";
 
 /** A token that is to be written. */
 export type NewToken = Pick<StreamToken, "text" | "token">;
+
+export interface TokenWriterOptions {
+  now: () => number;
+  onError: (error: unknown) => void;
+  meter?: Pick<LeaderMeter, "appends" | "appendDuration" | "generatedTokens"> | undefined;
+}
 
 /** One turn's way into its token stream. */
 export interface TurnWriter {
@@ -13,6 +20,8 @@ export interface TurnWriter {
   settled(): Promise<number>;
   /** When the first token written here was in the stream, ms; undefined before. */
   firstWrittenAt(): number | undefined;
+  /** How many round trips its tokens have taken, and the slowest of them in ms. */
+  appends(): { batches: number; slowestMs: number };
   /** Writes all of the turn anew, for a Redis that has lost it. Throws what Redis throws. */
   restore(): Promise<void>;
   /** The lease was renewed until then, ms of Redis's clock. */
@@ -24,6 +33,8 @@ interface Lane {
   turn: TurnRecord & { tokens: StreamToken[] };
   pending: NewToken[];
   firstWrittenAt: number | undefined;
+  batches: number;
+  slowestMs: number;
   closed: boolean;
   onLost: () => void;
   waiters: (() => void)[];
@@ -40,16 +51,21 @@ export class TokenWriter {
   readonly #stream: TokenStream;
   readonly #now: () => number;
   readonly #onError: (error: unknown) => void;
+  readonly #meter: TokenWriterOptions["meter"];
   readonly #lanes = new Set<Lane>();
   #flushing = false;
+  #written = 0;
 
-  constructor(
-    stream: TokenStream,
-    { now, onError }: { now: () => number; onError: (error: unknown) => void },
-  ) {
+  constructor(stream: TokenStream, { now, onError, meter }: TokenWriterOptions) {
     this.#stream = stream;
     this.#now = now;
     this.#onError = onError;
+    this.#meter = meter;
+  }
+
+  /** Tokens of all turns that were written since the start. */
+  get written(): number {
+    return this.#written;
   }
 
   /** Starts writing for a turn, after its `tokens`. `onLost`: another leader has it now. */
@@ -57,6 +73,7 @@ export class TokenWriter {
     const lane: Lane = {
       turn: { ...turn, tokens: [...turn.tokens] },
       ...{ onLost, pending: [], waiters: [], closed: false, firstWrittenAt: undefined },
+      ...{ batches: 0, slowestMs: 0 },
     };
     this.#lanes.add(lane);
     return {
@@ -72,6 +89,7 @@ export class TokenWriter {
         return lane.turn.tokens.length;
       },
       firstWrittenAt: () => lane.firstWrittenAt,
+      appends: () => ({ batches: lane.batches, slowestMs: lane.slowestMs }),
       restore: () => this.#restore(lane),
       renewed(leaseUntilMs) {
         lane.turn.leaseUntilMs = leaseUntilMs;
@@ -105,10 +123,17 @@ export class TokenWriter {
         from: tokens.length + 1,
         tokens: pending.slice(),
       }));
+      const sentAt = this.#now();
       try {
+        const beganAt = performance.now();
         const results = await this.#stream.appendAll(appends);
+        const tookMs = this.#now() - sentAt;
+        this.#meter?.appendDuration.observe((performance.now() - beganAt) / 1_000);
         for (const [i, lane] of batch.entries()) {
+          lane.batches++;
+          if (tookMs > lane.slowestMs) lane.slowestMs = tookMs;
           const result = results[i] ?? "stale";
+          this.#meter?.appends[result].add();
           if (result === "behind") await this.#restore(lane);
           else this.#settle(lane, appends[i]?.tokens ?? [], result);
         }
@@ -132,6 +157,8 @@ export class TokenWriter {
       this.#lose(lane);
       return;
     }
+    this.#written += written.length;
+    this.#meter?.generatedTokens.add(written.length);
     const { epoch, tokens } = lane.turn;
     for (const token of written) tokens.push({ ...token, epoch });
     lane.pending.splice(0, written.length);

@@ -9,6 +9,8 @@ import { readTokenizerFiles } from "./tokenizer-files.ts";
 export interface ChatTokenizer {
   /** The prompt of a conversation, ready for the assistant to go on. */
   encodeChat(messages: readonly ChatMessage[]): readonly number[] | Promise<readonly number[]>;
+  /** A text as it stands, without the chat template: what looks like a control token is one. */
+  encodeText(text: string): readonly number[] | Promise<readonly number[]>;
   /** The same as text, where the engine reads text. */
   renderChat?(messages: readonly ChatMessage[]): string;
   /** Turns the answer's tokens into text, one by one; undefined where the engine does that itself. */
@@ -18,6 +20,7 @@ export interface ChatTokenizer {
 /** A tokenizer that works in this process, from the model's files. */
 export interface LocalTokenizer extends ChatTokenizer {
   encodeChat(messages: readonly ChatMessage[]): number[];
+  encodeText(text: string): number[];
   /** The text of the prompt, control tokens included. */
   render(messages: readonly ChatMessage[]): string;
   detokenizer(): Detokenizer;
@@ -49,21 +52,21 @@ export async function loadTokenizer(modelPath: string): Promise<LocalTokenizer> 
       bos_token: config.bos_token ?? "",
       eos_token: config.eos_token ?? "",
     });
+  const encode = (textOf: () => string, add_special_tokens: boolean) => {
+    const ids = checked(modelPath, () => tokenizer.encode(textOf(), { add_special_tokens }).ids);
+    if (!ids.every(Number.isSafeInteger)) {
+      const message = `The tokenizer of ${modelPath} has no token for a part of the prompt.`;
+      throw new TokenizerError("invalid_tokenizer", message);
+    }
+    const { beginId } = files;
+    return beginId === undefined || ids[0] === beginId ? ids : [beginId, ...ids];
+  };
   return {
     beginText: config.bos_token ?? "",
     render: (messages) => checked(modelPath, () => render(messages)),
-    encodeChat(messages) {
-      const ids = checked(
-        modelPath,
-        () => tokenizer.encode(render(messages), { add_special_tokens: false }).ids,
-      );
-      if (!ids.every(Number.isSafeInteger)) {
-        const message = `The tokenizer of ${modelPath} has no token for a part of the prompt.`;
-        throw new TokenizerError("invalid_tokenizer", message);
-      }
-      const { beginId } = files;
-      return beginId === undefined || ids[0] === beginId ? ids : [beginId, ...ids];
-    },
+    encodeChat: (messages) => encode(() => render(messages), false),
+    // The template writes the begin token itself; before a text the tokenizer does, where the model has one.
+    encodeText: (text) => encode(() => text, true),
     detokenizer: () => incrementalDetokenizer(tokenizer),
   };
 }

@@ -1,6 +1,8 @@
 import type { Logger } from "@aws-lambda-powertools/logger";
 import type { Job, Report } from "../events/jobs.ts";
+import { refusedCodes } from "../events/objectives.ts";
 import type { StreamEnd } from "../events/redis-keys.ts";
+import { traceparentOf } from "../events/tracing/trace-context.ts";
 import { answerOf } from "./answer.ts";
 import { retry } from "./backoff.ts";
 import type { Engine, FinishReason } from "./engine/engine.ts";
@@ -8,10 +10,12 @@ import { EngineError } from "./engine/engine-error.ts";
 import { classify } from "./errors.ts";
 import type { JobQueue } from "./job-queue.ts";
 import { leaseMs } from "./lease.ts";
-import { fitPrompt, type Prompt } from "./prompt.ts";
+import type { LeaderMeter } from "./metrics/leader-meter.ts";
+import { fitPrompt, type Prompt, rawPrompt } from "./prompt.ts";
 import type { CancelReason, Claim, StreamToken, TokenStream } from "./token-stream.ts";
 import type { NewToken, TokenWriter, TurnWriter } from "./token-writer.ts";
 import type { ChatTokenizer } from "./tokenizer.ts";
+import type { RunTrace, TurnTracer } from "./turn-tracer.ts";
 
 /**
  * One turn in the hands of a leader.
@@ -41,6 +45,9 @@ export interface TurnDeps {
   groupId: string;
   now: () => number;
   logger: Logger;
+  /** Where nothing is traced there is none. */
+  tracer?: TurnTracer | undefined;
+  meter?: LeaderMeter | undefined;
 }
 
 /**
@@ -61,11 +68,28 @@ export class TurnRun {
   /** Its way into the token stream, while it generates. */
   lane: TurnWriter | undefined;
   cancelReason: CancelReason | undefined;
+  /** What came with the job. */
+  readonly traceparent: string | undefined;
+  /** Where the turn is traced. */
+  trace: RunTrace | undefined;
+  /** Its leader's lease had run out. */
+  isTakeover = false;
   readonly #abort = new AbortController();
   #stopReason: StopReason | undefined;
 
-  constructor(job: Job) {
+  constructor(job: Job, traceparent?: string) {
     this.job = job;
+    this.traceparent = traceparent;
+  }
+
+  /** What a log line says about whom it concerns. */
+  get logKeys(): Record<string, string> {
+    const { turnId, tenantId, conversationId, correlationId } = this.job;
+    const { traceId, spanId } = this.trace?.context ?? {};
+    return {
+      ...{ turnId, tenantId, conversationId, correlationId },
+      ...(traceId !== undefined && spanId !== undefined && { traceId, spanId }),
+    };
   }
 
   get signal(): AbortSignal {
@@ -95,21 +119,36 @@ const storeMayRecover = (error: unknown): boolean => classify(error) !== "fatal"
  * @throws EngineError when the engine itself has failed; the lease is given up before that.
  */
 export async function runTurn(deps: TurnDeps, run: TurnRun): Promise<Outcome> {
+  run.trace = await deps.tracer?.begin(run.job, run.traceparent);
+  try {
+    const outcome = await runClaimed(deps, run);
+    run.trace?.ended(outcome);
+    return outcome;
+  } catch (error) {
+    run.trace?.ended({ error });
+    throw error;
+  }
+}
+
+async function runClaimed(deps: TurnDeps, run: TurnRun): Promise<Outcome> {
   const { leaderId, groupId } = deps;
   const claim = await retry(() => deps.stream.claim(run.job, { leaderId, groupId, leaseMs }), {
     worthRetrying: storeMayRecover,
     signal: run.signal,
   });
+  run.trace?.claimed(claim);
+  deps.meter?.claims[claim.status].add();
   if (claim.status === "held") return "held";
   if (claim.status === "sealed") {
     const text = textOf(claim.tokens);
-    await send(deps, terminalReport(deps, run, claim, text, claim.end));
+    await send(deps, run, terminalReport(deps, run, claim, text, claim.end));
     return "finished";
   }
   run.epoch = claim.epoch;
+  if (run.isTakeover) deps.meter?.takeovers.add();
   if (claim.cancel !== undefined) run.cancel(claim.cancel);
   // FIFO keeps the order of what was sent, so the first report must be on its way before the last.
-  const started = send(deps, startedReport(deps, run, claim));
+  const started = send(deps, run, startedReport(deps, run, claim));
   try {
     return await generate(deps, run, claim, started);
   } catch (error) {
@@ -129,12 +168,14 @@ async function generate(
   const { leaderId, groupId, writer } = deps;
   const lane = writer.open({ ...claim, job: run.job, leaderId, groupId }, () => run.stop("lost"));
   run.lane = lane;
+  const said = deps.meter?.pace();
   try {
     let text = textOf(claim.tokens);
     let finish: FinishReason | TurnError;
     if ("code" in prompt) finish = prompt;
     else if (claim.barrenClaims > mostBarrenClaims) finish = undeliverable(claim);
     else {
+      run.trace?.generating(prompt.tokens.length, claim.tokens.length);
       const answer = tokensOf(deps, run, prompt, claim.tokens);
       for (let next = await answer.next(); ; next = await answer.next()) {
         if (next.done) {
@@ -143,9 +184,12 @@ async function generate(
         }
         text += next.value.text;
         lane.write(next.value);
+        run.trace?.token();
+        said?.();
       }
     }
     const lastSeq = await lane.settled();
+    run.trace?.generated(lane.appends());
     if (run.stopReason === "lost") return "lost";
     if (run.stopReason === "handedOver") {
       await giveUp(deps, run);
@@ -153,10 +197,13 @@ async function generate(
     }
     const firstTokenAt = claim.firstTokenAt || (lane.firstWrittenAt() ?? deps.now());
     const promptTokens = "code" in prompt ? 0 : prompt.tokens.length;
+    deps.meter?.promptTokens.add(promptTokens);
     const end = endOf(deps, run, claim, { lastSeq, finish, firstTokenAt, promptTokens });
     if ((await seal(deps, run, lane, claim.epoch, end)) === "stale") return "lost";
+    run.trace?.sealed(end, text);
+    deps.meter?.sealed(end, run.job.priority);
     await started;
-    await send(deps, terminalReport(deps, run, { ...claim, ...deps }, text, end));
+    await send(deps, run, terminalReport(deps, run, { ...claim, ...deps }, text, end));
     return "finished";
   } finally {
     lane.close();
@@ -189,11 +236,14 @@ interface TurnError {
 
 /** What the model reads, or why it cannot. */
 async function promptOf(deps: TurnDeps, run: TurnRun): Promise<Prompt | TurnError> {
-  const { messages, sampling } = run.job;
+  const { messages, sampling, promptFormat } = run.job;
   const { contextLength } = deps.engine.describe();
   const room = { contextLength, maxTokens: sampling.maxTokens };
   try {
-    const prompt = await fitPrompt(deps.tokenizer, messages, room);
+    const prompt =
+      promptFormat === "raw"
+        ? await rawPrompt(deps.tokenizer, messages.at(-1)?.content ?? "", room)
+        : await fitPrompt(deps.tokenizer, messages, room);
     if (prompt !== undefined) return prompt;
   } catch (error) {
     return refusalIn(deps, run, error);
@@ -207,14 +257,10 @@ function undeliverable({ barrenClaims }: Claimed): TurnError {
   return { code: "undeliverable", message: `${message} Ask something else.` };
 }
 
-/** Codes of an engine that would refuse the request anywhere and at any time. */
-const refusals = new Set(["invalid_request", "prompt_too_long"]);
-
 /** @throws the error, if it is no refusal. */
 function refusalIn(deps: TurnDeps, run: TurnRun, error: unknown): TurnError {
-  if (!(error instanceof EngineError && refusals.has(error.code))) throw error;
-  const { turnId, tenantId } = run.job;
-  deps.logger.warn("the engine refuses a turn", { turnId, tenantId, error });
+  if (!(error instanceof EngineError && refusedCodes.has(error.code))) throw error;
+  deps.logger.warn("the engine refuses a turn", { ...run.logKeys, error });
   return { code: error.code, message: error.message };
 }
 
@@ -322,8 +368,10 @@ function terminalReport(
 }
 
 /** Sends a report, as often as it takes: the job is not deleted before. */
-function send(deps: TurnDeps, report: Report): Promise<void> {
-  return retry(() => deps.queue.report(report), { worthRetrying: storeMayRecover });
+async function send(deps: TurnDeps, run: TurnRun, report: Report): Promise<void> {
+  const traceparent = run.trace && traceparentOf(run.trace.spanOf(report));
+  await retry(() => deps.queue.report(report, traceparent), { worthRetrying: storeMayRecover });
+  deps.meter?.reports[report.type].add();
 }
 
 /** Ends the lease at once, so that the next leader need not wait for it to run out. */
@@ -331,7 +379,7 @@ async function giveUp(deps: TurnDeps, run: TurnRun): Promise<void> {
   if (run.epoch === undefined) return;
   await deps.stream.renewAll([{ job: run.job, epoch: run.epoch }], 0).catch((error: unknown) => {
     deps.logger.warn("A lease could not be given up; it runs out by itself.", {
-      turnId: run.job.turnId,
+      ...run.logKeys,
       error: error as Error,
     });
   });

@@ -4,18 +4,22 @@ import type { Redis } from "ioredis";
 import { processId } from "../events/ids.ts";
 import { type RedisClient, redisClient, redisSubscriber } from "../events/redis-client.ts";
 import { cancelChannel } from "../events/redis-keys.ts";
+import { openTracing, type Tracing } from "../events/tracing/tracing.ts";
 import { type WorkerConfig, workerConfig } from "./config.ts";
 import { type EmbeddedEngineOptions, startEmbeddedEngine } from "./engine/embedded.ts";
+import type { Engine } from "./engine/engine.ts";
 import { announceGroup, isToDrain } from "./group.ts";
 import { GroupGuard } from "./group-guard.ts";
 import { SqsJobQueue } from "./job-queue.ts";
 import { Leader } from "./leader.ts";
+import { gaugeLeader, type LeaderMeter, leaderMeter } from "./metrics/leader-meter.ts";
 import { startServedEngine } from "./openai/start-served-engine.ts";
 import { pacedEngine } from "./paced-engine.ts";
 import { runProcess } from "./process.ts";
-import { tokenStream } from "./token-stream.ts";
+import { type TokenStream, tokenStream } from "./token-stream.ts";
 import { TokenWriter } from "./token-writer.ts";
 import { loadTokenizer } from "./tokenizer.ts";
+import { TurnTracer } from "./turn-tracer.ts";
 import { tokensPerStep } from "./worker-defaults.ts";
 
 /**
@@ -57,8 +61,11 @@ It is configured by the environment:
   AXON_GROUP_ID              the group's name, which its followers know (default: one of its own)
   AXON_FOLLOWERS             other nodes of the group, each with a follower.ts (default 0)
   AXON_NCCL_LOGS             the folder of NCCL_DEBUG_FILE: no start unless NCCL uses EFA
-  AXON_PROBES                HOST:PORT that answers GET /live and GET /ready
+  AXON_PROBES                HOST:PORT that answers GET /live, GET /ready and GET /metrics
   AXON_STALL_MS              /live fails when turns run and no step is made for so long (default 30000)
+  OTEL_EXPORTER_OTLP_ENDPOINT, AXON_TRACE_FILE
+                             where spans go (docs/OBSERVABILITY.md)
+  AXON_TRACE_CONTENT_TENANTS tenants, with commas between them, whose texts may stand in their traces
   LOG_LEVEL                  DEBUG, INFO, WARN or ERROR
 and by what the AWS SDK reads: AWS_REGION, AWS_ENDPOINT_URL_SQS, credentials.
 `;
@@ -73,15 +80,20 @@ function connectRedis(url: string, logger: Logger): { redis: RedisClient; subscr
   return { redis, subscriber };
 }
 
-function jobQueue(sqs: SQSClient, config: WorkerConfig, logger: Logger): SqsJobQueue {
+function jobQueue(
+  sqs: SQSClient,
+  config: WorkerConfig,
+  { logger, meter }: { logger: Logger; meter: LeaderMeter },
+): SqsJobQueue {
   const urls = {
     jobsQueueUrl: config.AXON_JOBS_QUEUE_URL,
     deadLetterQueueUrl: config.AXON_JOBS_DEAD_QUEUE_URL,
     reportsQueueUrl: config.AXON_REPORTS_QUEUE_URL,
   };
-  return new SqsJobQueue(sqs, urls, (messageId, reason) =>
-    logger.error("a job cannot be read", { messageId, reason }),
-  );
+  return new SqsJobQueue(sqs, urls, (messageId, reason) => {
+    meter.jobsMalformed.add();
+    logger.error("a job cannot be read", { messageId, reason });
+  });
 }
 
 /** What still runs gives its lease up, so that the turns move at once. */
@@ -136,6 +148,52 @@ async function startEngine(config: WorkerConfig, logger: Logger) {
   });
 }
 
+function tokenWriter(
+  stream: TokenStream,
+  { logger, meter }: { logger: Logger; meter: LeaderMeter },
+): TokenWriter {
+  return new TokenWriter(stream, {
+    ...{ now: Date.now, meter },
+    onError: (error) => logger.warn("tokens wait for Redis", { error: error as Error }),
+  });
+}
+
+/** Share of the engine's room for keys and values that is taken; undefined where it does not tell. */
+function kvUseOf(engine: Engine): number | undefined {
+  const { pages, usedPages } = engine.health().cache;
+  return pages === 0 ? undefined : Math.min(1, usedPages / pages);
+}
+
+function openWorkerTracing(
+  { groupId, leaderId, revision }: { groupId: string; leaderId: string; revision: string },
+  logger: Logger,
+): Promise<Tracing | undefined> {
+  return openTracing(process.env, {
+    service: "axon-worker",
+    attributes: {
+      ...{ "service.instance.id": leaderId, "service.version": revision },
+      "axon.group.id": groupId,
+    },
+    note: (message, details) => logger.warn(message, details),
+  });
+}
+
+function turnTracer(
+  tracing: Tracing,
+  config: WorkerConfig,
+  redis: RedisClient,
+  engine: Engine,
+): TurnTracer {
+  return new TurnTracer({
+    ...{ tracing, redis },
+    queueName: config.AXON_JOBS_QUEUE_URL.split("/").at(-1) ?? "",
+    provider: config.AXON_ENGINE === "embedded" ? "axon" : config.AXON_ENGINE,
+    isRemoteEngine: config.AXON_ENGINE !== "embedded",
+    model: engine.describe().model,
+    contentTenants: config.AXON_TRACE_CONTENT_TENANTS,
+  });
+}
+
 async function start(logger: Logger) {
   const config = workerConfig(process.env);
   const revision = config.AXON_REVISION;
@@ -153,28 +211,38 @@ async function start(logger: Logger) {
   ]);
   const pace = config.AXON_MS_PER_TOKEN;
   const engine = await guard.admit(pace > 0 ? pacedEngine(started, pace) : started);
+  const { model, ranks, slots } = engine.describe();
+  const meter = leaderMeter({ model, revision, group: groupId });
   const sqs = new SQSClient();
+  const writer = tokenWriter(stream, { logger, meter });
+  const tracing = await openWorkerTracing({ groupId, leaderId, revision }, logger);
   const leader = new Leader({
-    ...{ engine, tokenizer, stream, leaderId, groupId, logger, revision },
+    ...{ engine, tokenizer, stream, leaderId, groupId, logger, revision, meter },
+    tracer: tracing && turnTracer(tracing, config, redis, engine),
     abandonMs: config.AXON_ABANDON_MS,
-    queue: jobQueue(sqs, config, logger),
-    writer: new TokenWriter(stream, {
-      now: Date.now,
-      onError: (error) => logger.warn("tokens wait for Redis", { error: error as Error }),
-    }),
-    now: Date.now,
+    queue: jobQueue(sqs, config, { logger, meter }),
+    ...{ writer, now: Date.now },
   });
+
+  const missingFollowers = () => guard.missingFollowers;
+  const stopCounting = gaugeLeader(meter, { engine, leader, missingFollowers });
+  guard.tells(() => meter.registry.exposition());
 
   subscriber.on("message", (_channel, turnId) => leader.cancel(turnId));
   await subscriber.subscribe(cancelChannel);
-  const { model, ranks, slots } = engine.describe();
   const describe = () => ({
     ...{ revision, leaderId, epoch, ranks, slots },
     ...{ running: leader.running, isAccepting: leader.isAccepting },
+    ...{ kvUse: kvUseOf(engine), tokens: writer.written },
   });
   // One that was told so before it was started has to know it before its first job.
   if (await isToDrain(redis, groupId)) leader.retire();
-  const withdraw = announceGroup(redis, groupId, { describe, drained: () => leader.retire() });
+  const withdraw = announceGroup(redis, groupId, {
+    describe,
+    drained: () => leader.retire(),
+    // As if it were asked to end from outside; whoever has started it starts it again.
+    rotated: () => process.kill(process.pid, "SIGTERM"),
+  });
   leader.run().catch((error: unknown) => endWithGroup(leader, logger, error));
 
   const members = engine.health().ranks.map(({ rank, pid }) => ({ rank, pid }));
@@ -189,6 +257,8 @@ async function start(logger: Logger) {
       await withdraw();
       await engine.close();
       await guard.close();
+      await tracing?.flush(1_000);
+      stopCounting();
       redis.disconnect();
       subscriber.disconnect();
       sqs.destroy();

@@ -11,6 +11,13 @@ import {
   tokensFrameSchema,
 } from "../events/frames.ts";
 import { jobSchema, reportSchema } from "../events/jobs.ts";
+import {
+  noticedFrameSchema,
+  observedFrameSchema,
+  observeFrameSchema,
+  operatedFrameSchema,
+  operateFrameSchema,
+} from "../events/observations.ts";
 
 /*
  * Writes docs/asyncapi.json, the protocol for programs: node docs/build-asyncapi.ts [FILE]. What the words
@@ -22,7 +29,7 @@ interface Message {
   summary: string;
 }
 
-/** By name; a client sends the first three. */
+/** By name. */
 const sent: Record<string, Message> = {
   chat: { schema: chatFrameSchema, summary: "Asks. Sent again with its requestId it is one turn." },
   cancel: { schema: cancelFrameSchema, summary: "Ends a turn; what was said stays." },
@@ -30,6 +37,8 @@ const sent: Record<string, Message> = {
     schema: resumeFrameSchema,
     summary: "Goes on after the last token that the client has.",
   },
+  observe: { schema: observeFrameSchema, summary: "Asks to see something; for ops:read." },
+  operate: { schema: operateFrameSchema, summary: "Asks for something to be done; for ops:write." },
 };
 const received: Record<string, Message> = {
   accepted: {
@@ -40,6 +49,9 @@ const received: Record<string, Message> = {
   rewind: { schema: rewindFrameSchema, summary: "The answer is cut back to token `to`." },
   done: { schema: doneFrameSchema, summary: "The last frame of a turn." },
   error: { schema: errorFrameSchema, summary: "What was asked was refused." },
+  observed: { schema: observedFrameSchema, summary: "What is seen." },
+  operated: { schema: operatedFrameSchema, summary: "What has come of an operation." },
+  noticed: { schema: noticedFrameSchema, summary: "The log has grown; for whoever observes." },
 };
 const queued: Record<string, Message> = {
   job: { schema: jobSchema, summary: "A turn to run, for a leader of its revision." },

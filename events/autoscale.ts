@@ -29,9 +29,10 @@ const spareShare = 0.75;
 
 /**
  * Up to the groups whose slots hold the open turns at the target share, as Kubernetes' horizontal
- * autoscaler does it (desired = ⌈metric / target⌉), and by one more where turns wait longer than they
- * may; down by one at a time, when the turns would take no more than three quarters of the target then. Each change waits for its cool-down. The first turn after a rest waits for
- * nothing, nor does what is below the minimum or above the maximum.
+ * autoscaler does it (desired = ⌈metric / target⌉), and by one more where turns wait longer than they may; down
+ * by one at a time, when the turns would take no more than three quarters of the target then. Each change waits
+ * for its cool-down. The first turn after a rest waits for nothing, nor does what is below the minimum or above
+ * the maximum.
  */
 export function autoscale(input: ScaleInput): ScaleDecision {
   const { scale, groups, load, grownAt, shrunkAt, now } = input;

@@ -13,6 +13,7 @@ import type { Weight } from "./rollout-events.ts";
  * success; what is older than what was done (`basis`, `version`) is one too, and changes nothing.
  */
 
+/** What the rollout manager asks of a cluster. */
 export type ClusterCommand =
   /**
    * There shall be machines for so many groups of the revision. Machines of a group that exists are never
@@ -59,6 +60,7 @@ export interface ClusterView {
   capacity: Readonly<Record<string, ObservedCapacity>>;
 }
 
+/** A group as the cluster itself knows it. */
 export type ClusterGroup = Omit<ObservedGroup, "heartbeat">;
 
 /**
@@ -84,6 +86,7 @@ export const clusterErrors = {
   rejected: { retryable: false },
 } as const;
 
+/** A failure of a cluster, by one of these codes; its cause is kept. */
 export class ClusterError extends Error {
   override readonly name = "ClusterError";
   readonly code: keyof typeof clusterErrors;
@@ -114,6 +117,7 @@ export interface Observed {
   weights: ObservedWeights | undefined;
 }
 
+/** A group as it is seen: by the cluster, and by its heartbeat. */
 export interface ObservedGroup {
   groupId: string;
   revision: string;
@@ -127,6 +131,7 @@ export interface ObservedGroup {
   heartbeat: Heartbeat | undefined;
 }
 
+/** What a group says of itself in Redis. */
 export interface Heartbeat {
   /** Unix ms. */
   at: number;
@@ -161,11 +166,13 @@ export interface ObservedLoad {
   lastTurnAt: number | undefined;
 }
 
+/** How the turns of a revision have gone. */
 export interface ObservedMeasures extends Measured {
   /** The turns are those that were asked for since then, Unix ms. */
   since: number;
 }
 
+/** The weights that chat picks revisions by. */
 export interface ObservedWeights {
   weights: readonly Weight[];
   version: number;

@@ -34,15 +34,23 @@ export class AxonError extends Error {
   readonly code: ErrorCode;
   readonly field: string | undefined;
   readonly retryAfterMs: number | undefined;
+  /** `field` is no name of ours but the caller's own words, which no log line has. */
+  readonly isUnknownField: boolean;
 
   constructor(
     code: ErrorCode,
     message: string,
-    details: { field?: string; retryAfterMs?: number; cause?: unknown } = {},
+    details: {
+      field?: string;
+      retryAfterMs?: number;
+      isUnknownField?: boolean;
+      cause?: unknown;
+    } = {},
   ) {
     super(message, { cause: details.cause });
     this.code = code;
     this.field = details.field;
     this.retryAfterMs = details.retryAfterMs;
+    this.isUnknownField = details.isUnknownField ?? false;
   }
 }

@@ -1,6 +1,8 @@
 import * as z from "zod";
+import { type ApiKeyEvent, apiKeyEventSchema } from "./api-key-events.ts";
 import {
   type ConversationEvent,
+  conversationErasedSchema,
   conversationStartedSchema,
   turnAddedSchema,
 } from "./conversation-events.ts";
@@ -18,11 +20,12 @@ import {
 } from "./turn-events.ts";
 
 /** Every event that the log can hold. */
-export type DomainEvent = ConversationEvent | TurnEvent | GroupEvent | RolloutEvent;
+export type DomainEvent = ConversationEvent | TurnEvent | GroupEvent | RolloutEvent | ApiKeyEvent;
 
 const catalog = z.discriminatedUnion("type", [
   conversationStartedSchema,
   turnAddedSchema,
+  conversationErasedSchema,
   turnRequestedSchema,
   turnStartedSchema,
   turnTakenOverSchema,
@@ -32,6 +35,7 @@ const catalog = z.discriminatedUnion("type", [
   turnFailedSchema,
   groupEventSchema,
   rolloutEventSchema,
+  apiKeyEventSchema,
 ]);
 
 type Upcaster = (event: Record<string, unknown>) => Record<string, unknown>;

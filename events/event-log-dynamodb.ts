@@ -5,6 +5,7 @@ import {
   PutItemCommand,
   paginateQuery,
   QueryCommand,
+  type QueryCommandOutput,
 } from "@aws-sdk/client-dynamodb";
 import * as z from "zod";
 import type { DomainEvent } from "./event-catalog.ts";
@@ -28,6 +29,7 @@ export const eventTable = {
 /** The largest item is DynamoDB's 400 KB; this leaves room for keys and the index. */
 const maxCommitBytes = 380 * 1024;
 
+/** The event log in a table of DynamoDB. `nextPosition` gives ascending positions (ULIDs). */
 export function dynamoDbEventLog(
   client: DynamoDBClient,
   tableName: string,
@@ -73,27 +75,55 @@ export function dynamoDbEventLog(
       return commit;
     },
 
-    async readShard(shard, after, limit) {
-      const page = await client.send(
-        new QueryCommand({
-          TableName: tableName,
-          IndexName: eventTable.orderIndex,
-          KeyConditionExpression: "#shard = :shard AND #position > :after",
-          ExpressionAttributeNames: {
-            "#shard": eventTable.orderHashKey,
-            "#position": eventTable.orderRangeKey,
-          },
-          ExpressionAttributeValues: {
-            ":shard": { N: String(shard) },
-            // DynamoDB refuses an empty key; every position is above a single zero.
-            ":after": { S: after || "0" },
-          },
-          Limit: limit,
-        }),
-      );
-      return (page.Items ?? []).map(commitFromItem);
-    },
+    readShard: (shard, after, limit) =>
+      // DynamoDB refuses an empty key; every position is above a single zero.
+      page(client, tableName, { shard, than: ">", position: after || "0", limit }),
+
+    // Positions are of digits and capital letters, and all of them below a tilde.
+    readShardBack: (shard, before, limit) =>
+      page(client, tableName, { shard, than: "<", position: before || "~", limit }),
   };
+}
+
+/**
+ * Commits of one shard in the global order that are after a position, or before it, newest first. A query ends
+ * with a megabyte, however few commits that is, and goes on behind it: fewer than `limit` means no more.
+ */
+async function page(
+  client: DynamoDBClient,
+  tableName: string,
+  {
+    shard,
+    than,
+    position,
+    limit,
+  }: { shard: number; than: "<" | ">"; position: string; limit: number },
+): Promise<Commit[]> {
+  const commits: Commit[] = [];
+  let from: Record<string, AttributeValue> | undefined;
+  do {
+    const { Items = [], LastEvaluatedKey }: QueryCommandOutput = await client.send(
+      new QueryCommand({
+        TableName: tableName,
+        IndexName: eventTable.orderIndex,
+        KeyConditionExpression: `#shard = :shard AND #position ${than} :position`,
+        ExpressionAttributeNames: {
+          "#shard": eventTable.orderHashKey,
+          "#position": eventTable.orderRangeKey,
+        },
+        ExpressionAttributeValues: {
+          ":shard": { N: String(shard) },
+          ":position": { S: position },
+        },
+        ScanIndexForward: than === ">",
+        Limit: limit - commits.length,
+        ExclusiveStartKey: from,
+      }),
+    );
+    commits.push(...Items.map(commitFromItem));
+    from = LastEvaluatedKey;
+  } while (from !== undefined && commits.length < limit);
+  return commits;
 }
 
 /** @throws RangeError when no item could hold the events. */

@@ -23,5 +23,11 @@ export function memoryEventLog(nextPosition: () => string = positionSource()): E
       );
       return structuredClone(later.slice(0, limit));
     },
+    async readShardBack(shard, before, limit) {
+      const earlier = commits.filter(
+        ({ stream, position }) => shardOf(stream) === shard && (before === "" || position < before),
+      );
+      return structuredClone(earlier.slice(-limit).reverse());
+    },
   };
 }

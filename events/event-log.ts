@@ -2,7 +2,7 @@ import type { DomainEvent } from "./event-catalog.ts";
 
 /** Events that were written together: one version of one stream. */
 export interface Commit {
-  /** `turn/<id>`, `conversation/<id>`, `group/<id>` or `rollout/<model>`. */
+  /** `turn/<id>`, `conversation/<id>`, `group/<id>`, `rollout/<model>` or `key/<id>`. */
   stream: string;
   /** From 1, without gaps. */
   version: number;
@@ -37,10 +37,12 @@ export interface EventLog {
   append(stream: string, expectedVersion: number, events: DomainEvent[]): Promise<Commit>;
   /**
    * Commits of one shard of the global order whose position is above `after` ("" for the start),
-   * oldest first, at most `limit` of them. A commit can show up late by the clock skew between
-   * writers and the delay of the index: who follows the log reads the last seconds again.
+   * oldest first, at most `limit` of them; fewer only where there are no more. A commit can show up late by the
+   * clock skew between writers and the delay of the index: who follows the log reads the last seconds again.
    */
   readShard(shard: number, after: string, limit: number): Promise<Commit[]>;
+  /** The same backwards: commits whose position is below `before` ("" for the end), newest first. */
+  readShardBack(shard: number, before: string, limit: number): Promise<Commit[]>;
 }
 
 /** The global order is kept in this many parts, so that no single partition takes every write. */
@@ -55,8 +57,10 @@ export function shardOf(stream: string, shards: number = logShards): number {
   return hash % shards;
 }
 
+/** The names of streams: what a stream is about, and its id. */
 export const turnStream = (turnId: string): string => `turn/${turnId}`;
 export const conversationStream = (conversationId: string): string =>
   `conversation/${conversationId}`;
 export const groupStream = (groupId: string): string => `group/${groupId}`;
 export const rolloutStream = (model: string): string => `rollout/${model}`;
+export const apiKeyStream = (keyId: string): string => `key/${keyId}`;

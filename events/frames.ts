@@ -1,18 +1,22 @@
 import * as z from "zod";
 import { type ErrorCode, errorCodes } from "./errors.ts";
 import { limits } from "./limits.ts";
+import type { NoticedFrame, ObservedFrame, OperatedFrame } from "./observations.ts";
 import { requestedSamplingSchema } from "./sampling.ts";
 import { prioritySchema, timingsSchema, usageSchema } from "./turn-events.ts";
 
 /**
  * The frames of the WebSocket, one JSON object each. `action` names what a client asks, `type` what
- * the server says. docs/PROTOCOL.md explains them; the client takes its types from here.
+ * the server says. docs/PROTOCOL.md explains them; the client takes its types from here. The operator's frames
+ * are in observations.ts.
  */
 
+/** An id in a frame: of a request, a turn or a conversation. */
 export const idSchema = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, {
   message: "must be 1 to 64 letters, digits, '-' or '_'",
 });
 
+/** Asks for an answer. */
 export const chatFrameSchema = z.strictObject({
   action: z.literal("chat"),
   /** The client's own name for this request. Sent again, it names the same turn: retry freely. */
@@ -32,13 +36,17 @@ export const chatFrameSchema = z.strictObject({
   sampling: requestedSamplingSchema.optional(),
   /** Interactive, unless it is said that nobody waits for the answer. */
   priority: prioritySchema.optional(),
+  /** W3C Trace Context: the span of whoever asks. One that cannot be read is passed over. */
+  traceparent: z.string().max(256).optional(),
 });
 
+/** Wishes that a turn ends. */
 export const cancelFrameSchema = z.strictObject({
   action: z.literal("cancel"),
   turnId: idSchema,
 });
 
+/** Goes on with an answer, running or ended. */
 export const resumeFrameSchema = z.strictObject({
   action: z.literal("resume"),
   turnId: idSchema,
@@ -49,6 +57,7 @@ export const resumeFrameSchema = z.strictObject({
 });
 
 export type ChatFrame = z.infer<typeof chatFrameSchema>;
+/** What a client of chats sends. */
 export type ClientFrame =
   | ChatFrame
   | z.infer<typeof cancelFrameSchema>
@@ -136,4 +145,7 @@ export type TokensFrame = z.infer<typeof tokensFrameSchema>;
 export type RewindFrame = z.infer<typeof rewindFrameSchema>;
 export type DoneFrame = z.infer<typeof doneFrameSchema>;
 export type ErrorFrame = z.infer<typeof errorFrameSchema>;
-export type ServerFrame = AcceptedFrame | TokensFrame | RewindFrame | DoneFrame | ErrorFrame;
+/** What is said about turns. */
+type TurnFrame = AcceptedFrame | TokensFrame | RewindFrame | DoneFrame | ErrorFrame;
+/** Whatever the server says. */
+export type ServerFrame = TurnFrame | ObservedFrame | OperatedFrame | NoticedFrame;

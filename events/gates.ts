@@ -15,6 +15,7 @@ export const measuredSchema = z.strictObject({
 });
 export type Measured = z.infer<typeof measuredSchema>;
 
+/** A gate that was not passed: what was measured, and what it allows. */
 export const failureSchema = z.strictObject({
   gate: z.enum([
     "errorRate",

@@ -21,6 +21,7 @@ import type { GroupEvent } from "./group-events.ts";
  * `failed` is seen by the rollout, which rolls back or asks for another group.
  */
 
+/** What the events of `group/<id>` add up to. Times are Unix ms. */
 export type GroupState =
   | { status: "none" }
   | {
@@ -50,6 +51,7 @@ export type KnownGroup = Exclude<GroupState, { status: "none" }>;
 
 type Stamp = { at: number; groupId: string };
 
+/** `at` is Unix ms. */
 export type GroupCommand =
   | ({ type: "RequestGroup"; model: string; revision: string; formMs: number } & Stamp)
   | ({ type: "ReportReady"; epoch: number; ranks: number; slots: number } & Stamp)
@@ -60,6 +62,7 @@ export type GroupCommand =
   | ({ type: "DrainGroup"; reason: string } & Stamp)
   | ({ type: "ReportGone" } & Stamp);
 
+/** The decider of a group. Its states are told above. */
 export const group: Decider<GroupCommand, GroupEvent, GroupState> = {
   initialState: () => ({ status: "none" }),
   decide,

@@ -2,7 +2,8 @@ import { createHash, randomBytes } from "node:crypto";
 
 const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-function base32(bytes: Uint8Array, characters: number): string {
+/** The first characters of bytes in Crockford's base 32: digits and capitals without I, L, O and U. */
+export function base32(bytes: Uint8Array, characters: number): string {
   let text = "";
   let bits = 0;
   let value = 0;
@@ -64,6 +65,13 @@ export function positionSource(now: () => number = Date.now): () => string {
 /** The lowest position that any event written at `atMs` can have. */
 export function positionAt(atMs: number): string {
   return encodeTime(atMs) + "0".repeat(16);
+}
+
+/** When a commit of that position was written, Unix ms, by its writer's clock. */
+export function timeOfPosition(position: string): number {
+  let ms = 0;
+  for (const character of position.slice(0, 10)) ms = ms * 32 + CROCKFORD.indexOf(character);
+  return ms;
 }
 
 function encodeTime(ms: number): string {

@@ -1,17 +1,21 @@
 import * as z from "zod";
 import { samplingSchema } from "./sampling.ts";
-import { prioritySchema, timingsSchema, usageSchema } from "./turn-events.ts";
+import {
+  type ChatMessage,
+  chatMessageSchema,
+  prioritySchema,
+  promptFormatSchema,
+  timingsSchema,
+  usageSchema,
+} from "./turn-events.ts";
+
+export type { ChatMessage };
+export { chatMessageSchema };
 
 /**
  * The messages between control plane and data plane. Both sides deploy apart and run skewed during
  * every rollout, so each message names its version and carries all that its reader needs.
  */
-
-export const chatMessageSchema = z.strictObject({
-  role: z.enum(["system", "user", "assistant"]),
-  content: z.string(),
-});
-export type ChatMessage = z.infer<typeof chatMessageSchema>;
 
 /** A turn to run, on the queue of its revision (SQS standard). */
 export const jobSchema = z.strictObject({
@@ -27,6 +31,8 @@ export const jobSchema = z.strictObject({
   correlationId: z.string(),
   /** Left out where it is interactive: what was written before there were two reads so, too. */
   priority: prioritySchema.default("interactive"),
+  /** Left out for a chat. A raw prompt is the only message, and is read as it stands. */
+  promptFormat: promptFormatSchema.optional(),
 });
 export type Job = z.infer<typeof jobSchema>;
 /** A job as it is written: what its reader fills in by itself may be left out. */

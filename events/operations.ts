@@ -1,5 +1,12 @@
 import * as z from "zod";
-import { rolloutRequestSchema, scaleSchema, timeoutsSchema } from "./rollout-request.ts";
+import { momentFields } from "./moment.ts";
+import {
+  rolloutRequestSchema,
+  scaleChangeSchema,
+  scaleSchema,
+  timeoutsSchema,
+} from "./rollout-request.ts";
+import { viewQuestions } from "./views.ts";
 
 /**
  * What an operator asks of the function `ops`, by a JSON payload: from the SST Console, by the command line,
@@ -19,21 +26,6 @@ const aboutRollout = {
   rolloutId: rolloutId
     .optional()
     .describe("Which rollout is meant; without it the one that is under way, whichever it is."),
-};
-
-/** 10 characters of time, 16 that count on: events/ids.ts, `positionSource`. */
-const positionSchema = z
-  .string()
-  .regex(/^[0-9A-HJKMNP-TV-Z]{26}$/, "must be a position of the log");
-
-/** A moment of the past. Without either: now. */
-const moment = {
-  at: z
-    .union([z.int().min(0).max(8.64e15), z.iso.datetime({ offset: true })])
-    .transform((time) => (typeof time === "number" ? time : Date.parse(time)))
-    .optional()
-    .describe("As it was at that time: Unix time in ms, or ISO 8601 with a zone."),
-  position: positionSchema.optional().describe("As it was right after that commit of the log."),
 };
 
 const startSchema = rolloutRequestSchema
@@ -66,9 +58,15 @@ const adoptSchema = z
 const about = <Command extends string>(command: Command, what: string) =>
   z.strictObject({ command: z.literal(command), ...aboutRollout }).describe(what);
 
+const queue = z
+  .enum(["jobs", "reports"])
+  .optional()
+  .describe("Only of the jobs' queues, or of the reports'.");
+const groupId = z.string().min(1).max(200).describe("The group's id.");
+
 const seeHistory = {
   model,
-  ...moment,
+  ...momentFields,
   limit: z.int().min(1).max(1_000).default(200).describe("So many events at most, the newest."),
 };
 
@@ -98,9 +96,18 @@ const operations = [
       ),
     })
     .describe("Takes the model out of service: no more turns, and then no groups."),
+  scaleChangeSchema
+    .extend({
+      command: z.literal("scale"),
+      ...{ model, by, reason },
+      revision: rolloutRequestSchema.shape.revision
+        .optional()
+        .describe("Whose groups; those of the revision that is promoted where it is left out."),
+    })
+    .describe("Changes how many groups serve a revision; what is left out stays as it is."),
   adoptSchema,
   z
-    .strictObject({ command: z.literal("status"), model, ...moment })
+    .strictObject({ command: z.literal("status"), model, ...momentFields })
     .describe("Weights, groups and gates, now or at a moment of the past."),
   z
     .strictObject({ command: z.literal("history"), ...seeHistory })
@@ -111,14 +118,59 @@ const operations = [
       turnId: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "must be the id of a turn"),
     })
     .describe("Which revision and groups have produced a turn, and what the weights were then."),
+  z
+    .strictObject({ command: z.literal("check") })
+    .describe("Whether everything that turns need is there, and what to do where it is not."),
+  z
+    .strictObject({ command: z.literal("dead-letters"), queue })
+    .describe("The messages that could not be worked off, which stay where they are."),
+  z
+    .strictObject({
+      command: z.literal("redrive"),
+      queue,
+      id: z.string().min(1).max(100).optional().describe("Only the dead letter of this id."),
+    })
+    .describe("Moves dead letters back to the queue that they come from."),
+  z
+    .strictObject({
+      command: z.literal("rotate"),
+      groupId,
+      epoch: z
+        .int()
+        .min(0)
+        .optional()
+        .describe("Which start of the leader is meant: one that was started since is left alone."),
+      by,
+      reason,
+    })
+    .describe(
+      "A group's leader ends the turns it has, and is started again. Refused where no other group would take turns.",
+    ),
   z.strictObject({ command: z.literal("help") }).describe("This, as JSON Schema."),
 ] as const;
-const operationNames = operations.map(({ shape }) => shape.command.value);
 
-export const operationSchema = z.discriminatedUnion("command", operations, {
+const tenantId = z.string().min(1).max(200).optional().describe("Only what is this tenant's.");
+const asked = { command: z.literal("observe"), tenantId };
+
+/** All views (views.ts), of all tenants. */
+const observeSchema = z.discriminatedUnion("view", [
+  viewQuestions.overview.extend(asked),
+  viewQuestions.groups.extend(asked),
+  viewQuestions.queues.extend(asked),
+  viewQuestions.turns.extend(asked),
+  viewQuestions.turn.extend(asked),
+  viewQuestions.rollout.extend(asked),
+  viewQuestions.log.extend(asked),
+  viewQuestions.fold.extend(asked),
+  viewQuestions.series.extend(asked),
+]);
+
+const operationNames = ["observe", ...operations.map(({ shape }) => shape.command.value)];
+
+export const operationSchema = z.discriminatedUnion("command", [...operations, observeSchema], {
   error: ({ input }) => {
     const asked = (input as { command?: unknown } | null | undefined)?.command;
-    const instead = asked === undefined ? "" : `, not ${JSON.stringify(asked)?.slice(0, 60)}`;
+    const instead = typeof asked === "string" ? `, not ${JSON.stringify(asked.slice(0, 60))}` : "";
     return `must be one of ${operationNames.join(", ")}${instead}`;
   },
 });

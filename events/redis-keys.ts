@@ -28,6 +28,12 @@ export const turnJobKey = (turnId: string): string => `turn:{${turnId}}:job`;
 /** Hash, connectionId → what it has got: `watcherValue`. */
 export const turnWatchersKey = (turnId: string): string => `turn:{${turnId}}:watchers`;
 
+/**
+ * String, "1", for some seconds: somebody reads the turn over HTTP, and counts as a watcher as long as they
+ * say so. It expires by itself, for whoever is killed cannot take it back.
+ */
+export const turnReadKey = (turnId: string): string => `turn:{${turnId}}:read`;
+
 /** How far a connection has got with a turn. */
 export interface WatcherProgress {
   /** The last sequence number delivered to it. */
@@ -36,8 +42,10 @@ export interface WatcherProgress {
   epoch: number;
 }
 
+/** A field of the hash of watchers. */
 export const watcherValue = ({ sent, epoch }: WatcherProgress): string => `${sent}:${epoch}`;
 
+/** What such a field says. */
 export function parseWatcherValue(text: string): WatcherProgress {
   const [sent = 0, epoch = 0] = text.split(":").map(Number);
   return { sent, epoch };
@@ -49,15 +57,34 @@ export function parseWatcherValue(text: string): WatcherProgress {
  */
 export const leasesKey = (revision: string): string => `leases:{${revision}}`;
 
-/** String, "1": the job was sent. It expires, so that the outbox sends again what was lost. */
+/** String: when the job was sent, Unix ms. It expires, so that the outbox sends again what was lost. */
 export const turnSentKey = (turnId: string): string => `turn:{${turnId}}:sent`;
 
-/** Hash: `tenantId`, `userId`, `scopes` (with spaces between them), `connectedAt`. Expires with API Gateway's connection limit. */
+/**
+ * Hash, only of a turn that is traced: `asked`, `job` and `leader`, each the `traceparent` of a span: of the
+ * request, of the job's sending, and of the latest claim. Whoever comes to the turn later goes on from there.
+ */
+export const turnTraceKey = (turnId: string): string => `turn:{${turnId}}:trace`;
+
+/**
+ * Hash: `tenantId`, `userId`, `scopes` (with spaces between them), `connectedAt`; `endsAt` (Unix ms) where its
+ * credential ends, `generation` where that is a secret of an API key. Expires with API Gateway's connection
+ * limit.
+ */
 export const connectionKey = (connectionId: string): string => `connection:{${connectionId}}`;
 
 /** Set of turnIds that the connection watches. */
 export const connectionTurnsKey = (connectionId: string): string =>
   `connection:{${connectionId}}:turns`;
+
+/** Sorted set, connectionId → when it is over at the latest, Unix ms: what was opened with an API key. */
+export const keyConnectionsKey = (keyId: string): string => `key:{${keyId}}:connections`;
+
+/**
+ * Hash, generation → Unix ms: when connections end that were opened with that secret of the key, or an older
+ * one. Lives as long as a connection may.
+ */
+export const keyEndsKey = (keyId: string): string => `key:{${keyId}}:ends`;
 
 /** String, JSON: the conversation's ended turns as chat messages (a cache of PostgreSQL). */
 export const contextKey = (conversationId: string): string => `context:{${conversationId}}`;
@@ -68,6 +95,7 @@ export const rateKey = (tenantId: string): string => `rate:{${tenantId}}`;
 /** Turns are spread over this many relay shards. */
 export const relayShards = 8;
 
+/** The relay shard that a turn belongs to, from 0. */
 export const relayShardOf = (turnId: string): number => shardOf(turnId, relayShards);
 
 /** String with a lease: the relayId that owns the shard. */
@@ -137,11 +165,44 @@ export const groupBeatSchema = z.object({
   running: z.int().min(0),
   /** It takes new turns. */
   isAccepting: z.boolean(),
+  /** Share of its room for keys and values that is taken, 0 to 1; left out by an older version. */
+  kvUse: z.number().min(0).optional(),
+  /** Of all its turns, since the beat before; left out by an older version. */
+  tokensPerSecond: z.number().min(0).optional(),
 });
 export type GroupBeat = z.infer<typeof groupBeatSchema>;
 
 /** String, "1": the group is to take no new turns, also when it is started again. */
 export const groupDrainKey = (groupId: string): string => `group:{${groupId}}:drain`;
+
+/**
+ * String, JSON `Rotation`, for some minutes: the one group of a revision whose leader is to end its turns and to
+ * be started again.
+ */
+export const rotationKey = (revision: string): string => `rotation:{${revision}}`;
+
+/** The group's leader of this epoch, or of an older one, is meant: one that was started since has been told. */
+export const rotationSchema = z.object({ groupId: z.string(), epoch: z.int().min(0) });
+export type Rotation = z.infer<typeof rotationSchema>;
+
+/** Sorted set, `observerMember` → when it has last observed something, Unix ms: who hears that the log grows. */
+export const observersKey = "observers";
+
+/** Whose connection observes. A connection's id has no spaces. */
+export const observerMember = (connectionId: string, tenantId: string): string =>
+  `${connectionId} ${tenantId}`;
+
+/** Whose connection a member of the observers is. */
+export function parseObserver(member: string): { connectionId: string; tenantId: string } {
+  const space = member.indexOf(" ");
+  return { connectionId: member.slice(0, space), tenantId: member.slice(space + 1) };
+}
+
+/** Channel on which relays hear what observers are to be told: `Notice` of observations.ts. */
+export const noticeChannel = "notices";
+
+/** The relay shard whose owner tells a connection of API Gateway what it observes. */
+export const observerShardOf = (connectionId: string): number => shardOf(connectionId, relayShards);
 
 /**
  * Hash, kept by the leader of a group that spans nodes: `epoch`, and `state`: "forming" until every
@@ -201,8 +262,8 @@ export const groupsKey = (revision: string): string => `groups:{${revision}}`;
 
 /**
  * Hash, which revisions of a model new turns get: `weights`, JSON as in events/rollout-events.ts;
- * `version` of the weights, which only grows; `setAt`, ms of Redis's clock. It does not expire. Without
- * it the model's first revision gets all of them.
+ * `version` of the weights, which only grows; `setAt`, ms of Redis's clock. It does not expire; what Redis
+ * has lost is restored from the log. Where that has none the model's first revision gets all of them.
  */
 export const routeKey = (model: string): string => `route:{${model}}`;
 
@@ -211,7 +272,7 @@ export const warmingKey = (revision: string): string => `warming:{${revision}}`;
 
 /**
  * Admission: which of a revision's turns are in flight (their job was sent) and which are held back. Only
- * the scripts of functions/lib/admission-scripts.ts read and write these keys, all of them by the one tag.
+ * the scripts of functions/lib/admission/admission-scripts.ts read and write these keys, all of them by the one tag.
  *
  * A place is "<tenant> <requestedAt> <turnId>": a tenant's places stand together, in the order of asking.
  */

@@ -196,6 +196,14 @@ const revisionRetiredSchema = z.strictObject({
   ...ofRevision,
 });
 
+/** An operator has changed how many groups serve it. */
+const revisionScaledSchema = z.strictObject({
+  type: z.literal("RevisionScaled"),
+  ...ofRevision,
+  scale: scaleSchema,
+  ...decision,
+});
+
 const ofGroup = { ...ofRevision, groupId: z.string(), reason: z.string() };
 
 const groupAddedSchema = z.strictObject({ type: z.literal("GroupAdded"), ...ofGroup });
@@ -231,6 +239,7 @@ export const rolloutEventSchema = z.discriminatedUnion("type", [
   revisionDrainingSchema,
   drainOverdueSchema,
   revisionRetiredSchema,
+  revisionScaledSchema,
   groupAddedSchema,
   groupReleasedSchema,
   groupRemovedSchema,

@@ -56,6 +56,7 @@ export interface ManagerActions {
   cluster: ClusterCommand[];
 }
 
+/** What is to be recorded and done now: nothing where all is as it should be. */
 export function manage(input: ManagerInput): ManagerActions {
   const { state } = input;
   const { model } = state;
@@ -295,7 +296,7 @@ function weights(input: ManagerInput, model: string): ClusterCommand[] {
   const { state, observed } = input;
   const there = observed.weights?.version ?? 0;
   if (isInForce(input) && there >= state.weightsVersion) return [];
-  if (observed.weights === undefined && state.weights.length === 0) return [];
+  if (observed.weights === undefined && state.weightsVersion === 0) return [];
   // A version above the log's was written by hand: the next one has to be let in nevertheless.
   const version = Math.max(state.weightsVersion, there);
   return [{ type: "SetWeights", model, weights: state.weights, version }];

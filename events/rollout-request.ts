@@ -60,6 +60,27 @@ export const scaleSchema = z
   });
 export type Scale = z.infer<typeof scaleSchema>;
 
+const { min, max, target, zeroAfterMs, cooldown } = scaleSchema.shape;
+const { busySlots, queueWaitMs } = target.unwrap().shape;
+const { upMs, downMs } = cooldown.unwrap().shape;
+
+/** Some of a scale; the rest stays as it is. Without defaults, so that nothing changes unasked. */
+export const scaleChangeSchema = z.strictObject({
+  min: min.unwrap().optional(),
+  max: max.unwrap().optional(),
+  target: z
+    .strictObject({
+      busySlots: busySlots.unwrap().optional(),
+      queueWaitMs: queueWaitMs.unwrap().optional(),
+    })
+    .optional(),
+  zeroAfterMs: zeroAfterMs.unwrap().optional(),
+  cooldown: z
+    .strictObject({ upMs: upMs.unwrap().optional(), downMs: downMs.unwrap().optional() })
+    .optional(),
+});
+export type ScaleChange = z.infer<typeof scaleChangeSchema>;
+
 /**
  * What a step's own turns must show before the next step. Null takes a gate away. p95 is the value that
  * 95 % of the turns do not exceed.
@@ -157,8 +178,14 @@ export type RolloutRequest = z.infer<typeof rolloutRequestSchema>;
  * A request with its defaults filled in.
  * @throws AxonError invalid_field, naming the field and its limit.
  */
-export function parseRolloutRequest(input: unknown): RolloutRequest {
-  const result = rolloutRequestSchema.safeParse(input);
+export const parseRolloutRequest = (input: unknown): RolloutRequest =>
+  parsed(rolloutRequestSchema, input);
+
+/** @throws AxonError invalid_field, naming the field and its limit. */
+export const parseScale = (input: unknown): Scale => parsed(scaleSchema, input);
+
+function parsed<Output>(schema: z.ZodType<Output>, input: unknown): Output {
+  const result = schema.safeParse(input);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   const unknown = issue?.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];

@@ -27,6 +27,7 @@ export interface RolloutState {
   past: readonly PastRollout[];
 }
 
+/** A revision that the log has had to do with. */
 export interface KnownRevision {
   scale: Scale;
   timeouts: Timeouts;
@@ -40,6 +41,7 @@ export interface KnownRevision {
   shrunkAt: number;
 }
 
+/** A group of a revision, as the rollout knows it. */
 export interface MemberGroup {
   groupId: string;
   revision: string;
@@ -47,6 +49,7 @@ export interface MemberGroup {
   isReleased: boolean;
 }
 
+/** The rollout that is under way. */
 export interface CurrentRollout {
   request: RolloutRequest;
   phase: "capacity" | "forming" | "canary";
@@ -80,6 +83,7 @@ interface PastRollout {
   endedAt: number;
 }
 
+/** A model that nothing is known of. */
 export const initialState = (): RolloutState => ({
   model: undefined,
   promoted: undefined,
@@ -95,6 +99,7 @@ export const initialState = (): RolloutState => ({
   past: [],
 });
 
+/** Where a model stands: the states that rollout.ts tells of. */
 export type RolloutStatus =
   | "none"
   | "serving"
@@ -106,6 +111,7 @@ export type RolloutStatus =
   | "rolling back"
   | "out of service";
 
+/** Where the model stands now. */
 export function statusOf(state: RolloutState): RolloutStatus {
   const { current, retiring } = state;
   if (current !== undefined) return current.paused === undefined ? current.phase : "paused";
@@ -145,6 +151,7 @@ export function membersOf(state: RolloutState, revision: string): MemberGroup[] 
   return state.groups.filter((group) => group.revision === revision && !group.isReleased);
 }
 
+/** The state after the event. */
 export function evolve(before: RolloutState, event: RolloutEvent): RolloutState {
   const state = before.model === undefined ? { ...before, model: event.model } : before;
   switch (event.type) {
@@ -182,6 +189,8 @@ export function evolve(before: RolloutState, event: RolloutEvent): RolloutState 
       return withRetiring(state, { isOverdue: true });
     case "RevisionRetired":
       return { ...state, retiring: undefined };
+    case "RevisionScaled":
+      return scaled(state, event);
     case "GroupAdded":
     case "GroupReleased":
     case "GroupRemoved":
@@ -234,6 +243,19 @@ function newRevision(scale: Scale, timeouts: Timeouts): KnownRevision {
   return { scale, timeouts, groupsMade: 0, ...never };
 }
 
+function scaled(state: RolloutState, event: EventOf<"RevisionScaled">): RolloutState {
+  const { revision, scale } = event;
+  const known = state.revisions[revision];
+  if (known === undefined) return state;
+  const { current } = state;
+  const isCandidate = current?.request.revision === revision;
+  return {
+    ...state,
+    revisions: { ...state.revisions, [revision]: { ...known, scale } },
+    current: isCandidate ? { ...current, request: { ...current.request, scale } } : current,
+  };
+}
+
 function promoted(state: RolloutState, event: EventOf<"RolloutPromoted">): RolloutState {
   const { revision, from, weights, reason, at } = event;
   return {
@@ -271,6 +293,7 @@ function moveWeights(state: RolloutState, weights: readonly Weight[]): RolloutSt
   return { ...state, weights, weightsVersion: state.weightsVersion + 1 };
 }
 
+/** Whether they share out the traffic alike, in whatever order. */
 export function areSameWeights(one: readonly Weight[], other: readonly Weight[]): boolean {
   const percentOf = (revision: string) => other.find((weight) => weight.revision === revision);
   return (

@@ -11,6 +11,7 @@ import {
 
 /** What the rollout manager reads out of the log and the cluster: which groups serve, which there are to be. */
 
+/** What the rollout manager decides by. */
 export interface ManagerInput {
   state: RolloutState;
   /** Version of the last commit of the model's stream: the log as the decisions know it. */
@@ -26,6 +27,7 @@ export interface ManagerInput {
 /** A group that is silent for longer is lost: its leases have run out, and its turns are others'. */
 export const silentMs = 10_000;
 
+/** The group as it is seen; undefined where there is no sign of it. */
 export function seen({ observed }: ManagerInput, groupId: string): ObservedGroup | undefined {
   return observed.groups.find((group) => group.groupId === groupId);
 }
@@ -89,7 +91,8 @@ export function desired(input: ManagerInput, revision: string): ScaleDecision {
   const { promoted, current, retiring } = state;
   const groups = living(input, revision).length;
   if (retiring?.revision === revision) {
-    const isWaitedFor = (observed.load[revision]?.waitingTurns ?? 0) > 0 && !retiring.isOverdue;
+    // Also for those that run: whoever runs them may die.
+    const isWaitedFor = (observed.load[revision]?.openTurns ?? 0) > 0 && !retiring.isOverdue;
     const reason = isWaitedFor ? "it still has turns" : "it has no traffic and no turns";
     const least = isWaitedFor ? 1 : 0;
     return { groups: retiring.isDraining ? least : Math.max(groups, least), reason };

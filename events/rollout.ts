@@ -2,15 +2,14 @@ import type { Decider } from "./decider.ts";
 import { AxonError } from "./errors.ts";
 import { describeFailures, judge, type Measured } from "./gates.ts";
 import type { RolloutEvent, Weight } from "./rollout-events.ts";
-import type { RolloutRequest, Scale, Timeouts } from "./rollout-request.ts";
+import { changeGroups, scaleRevision, wake } from "./rollout-groups.ts";
+import type { RolloutRequest, Scale, ScaleChange, Timeouts } from "./rollout-request.ts";
 import {
   type CurrentRollout,
   deadlineOf,
   evolve,
-  groupIdOf,
   initialState,
   limitOf,
-  membersOf,
   type RolloutState,
   stepInForce,
 } from "./rollout-state.ts";
@@ -57,6 +56,7 @@ type Operator = Stamp & { by: string; reason: string; rolloutId?: string | undef
 type OfStep = Stamp & { rolloutId: string; step: number };
 type OfGroup = Stamp & { groupId: string; revision: string; reason: string };
 
+/** `at` is Unix ms. What operators ask has `by` and `reason`; the manager sends the rest. */
 export type RolloutCommand =
   | ({ type: "StartRollout"; request: RolloutRequest } & Stamp)
   | ({ type: "PauseRollout" } & Operator)
@@ -90,12 +90,27 @@ export type RolloutCommand =
   | ({ type: "CheckTimeouts" } & Stamp)
   | ({ type: "DrainRevision"; revision: string; reason: string } & Stamp)
   | ({ type: "ReportRetired"; revision: string } & Stamp)
+  /** The first turn after a rest is there: a group is to form now, and not with the next tick. */
+  | ({ type: "WakeRevision"; revision: string } & Stamp)
+  /** Without a revision: the one that is promoted. What `change` leaves out stays as it is. */
+  | ({
+      type: "ScaleRevision";
+      revision: string | undefined;
+      change: ScaleChange;
+      by: string;
+      reason: string;
+    } & Stamp)
   | ({ type: "AddGroup" } & OfGroup)
   | ({ type: "ReleaseGroup" } & OfGroup)
   | ({ type: "RemoveGroup"; failed: boolean } & OfGroup);
 
-type CommandOf<Type extends RolloutCommand["type"]> = Extract<RolloutCommand, { type: Type }>;
+/** The commands of these types. */
+export type CommandOf<Type extends RolloutCommand["type"]> = Extract<
+  RolloutCommand,
+  { type: Type }
+>;
 
+/** The decider of a model. Its states are told above. */
 export const rollout: Decider<RolloutCommand, RolloutEvent, RolloutState> = {
   initialState,
   decide,
@@ -149,6 +164,10 @@ function decideAlone(command: RolloutCommand, state: RolloutState): RolloutEvent
     case "DrainRevision":
     case "ReportRetired":
       return retireFurther(command, state);
+    case "ScaleRevision":
+      return scaleRevision(command, state);
+    case "WakeRevision":
+      return wake(command, state);
     case "AddGroup":
     case "ReleaseGroup":
     case "RemoveGroup":
@@ -442,38 +461,6 @@ function retireFurther(
   }
   if (!retiring.isDraining || groups.some((group) => group.revision === revision)) return [];
   return [{ type: "RevisionRetired", ...stampOf(command), revision }];
-}
-
-function changeGroups(
-  command: CommandOf<"AddGroup" | "ReleaseGroup" | "RemoveGroup">,
-  state: RolloutState,
-): RolloutEvent[] {
-  const { groupId, revision, reason } = command;
-  const known = state.revisions[revision];
-  if (known === undefined) return [];
-  const fact = { ...stampOf(command), groupId, revision, reason };
-  if (command.type === "AddGroup") {
-    const { scale, groupsMade } = known;
-    if (groupId !== groupIdOf(revision, groupsMade)) return [];
-    const groups = state.groups.filter((group) => group.revision === revision);
-    if (!isInUse(state, revision) || groups.length >= scale.max) return [];
-    return [{ type: "GroupAdded", ...fact }];
-  }
-  const member = state.groups.find((group) => group.groupId === groupId);
-  if (member === undefined) return [];
-  if (command.type === "RemoveGroup") {
-    if (!member.isReleased && !command.failed) return [];
-    return [{ type: "GroupRemoved", ...fact, failed: command.failed }];
-  }
-  if (member.isReleased) return [];
-  const serving = state.weights.flatMap((weight) => membersOf(state, weight.revision));
-  const isLast = serving.length === 1 && serving[0] === member;
-  if (isLast && known.scale.min > 0) return [];
-  return [{ type: "GroupReleased", ...fact }];
-}
-
-function isInUse({ promoted, current, retiring }: RolloutState, revision: string): boolean {
-  return [promoted, current?.request.revision, retiring?.revision].includes(revision);
 }
 
 function busy(what: string): AxonError {

@@ -35,6 +35,7 @@ const fields = z.strictObject({
 
 /** What a client may ask for; what is left out stays undefined, for the model's default to fill. */
 export const requestedSamplingSchema = fields.partial();
+export type RequestedSampling = z.infer<typeof requestedSamplingSchema>;
 
 /** The values of the fields that not every version has known: with them, nothing is different. */
 const neutral = { minP: 0, repetitionPenalty: 1, stop: [] as string[] };

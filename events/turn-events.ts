@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { samplingSchema } from "./sampling.ts";
+import { sealable } from "./sealed-words.ts";
 
 /**
  * The facts about one turn, as they stand in the stream `turn/<id>`. Each event carries the version
@@ -28,12 +29,21 @@ export type Timings = z.infer<typeof timingsSchema>;
 export const prioritySchema = z.enum(["interactive", "batch"]);
 export type Priority = z.infer<typeof prioritySchema>;
 
+export const chatMessageSchema = z.strictObject({
+  role: z.enum(["system", "user", "assistant"]),
+  content: z.string(),
+});
+export type ChatMessage = z.infer<typeof chatMessageSchema>;
+
+/** How the model is to read a prompt that is no chat: as it stands, without the model's chat template. */
+export const promptFormatSchema = z.literal("raw");
+
 const base = { version: z.literal(1), at: z.int().min(0), turnId: z.string() };
 
 /** Who runs a turn. The epoch grows by one with every claim, so a leader with a lower one is stale. */
 const runner = { groupId: z.string(), leaderId: z.string(), epoch: z.int().min(1) };
 
-const ending = { epoch: z.int().min(1), text: z.string(), usage: usageSchema };
+const ending = { epoch: z.int().min(1), text: z.string(), usage: usageSchema, ...sealable };
 
 export const turnRequestedSchema = z.strictObject({
   type: z.literal("TurnRequested"),
@@ -44,9 +54,17 @@ export const turnRequestedSchema = z.strictObject({
   model: z.string(),
   revision: z.string(),
   prompt: z.string(),
+  /**
+   * What the caller says was said before the prompt, oldest first; in place of what the conversation holds.
+   * Only where the caller keeps the conversation.
+   */
+  context: z.array(chatMessageSchema).optional(),
+  /** Only where the prompt is no chat. */
+  promptFormat: promptFormatSchema.optional(),
   sampling: samplingSchema,
   priority: prioritySchema,
   correlationId: z.string(),
+  ...sealable,
 });
 
 export const turnStartedSchema = z.strictObject({

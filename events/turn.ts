@@ -1,7 +1,7 @@
 import type { Decider } from "./decider.ts";
 import { AxonError } from "./errors.ts";
 import type { Sampling } from "./sampling.ts";
-import type { Priority, Timings, TurnEvent, Usage } from "./turn-events.ts";
+import type { ChatMessage, Priority, Timings, TurnEvent, Usage } from "./turn-events.ts";
 
 /**
  * The turn: one prompt and its answer.
@@ -13,6 +13,9 @@ import type { Priority, Timings, TurnEvent, Usage } from "./turn-events.ts";
  *              highest epoch. These three are terminal: nothing changes a turn after them.
  *   requested  → cancelled   without a leader, when it was to be cancelled while admission held it: its
  *              job was never sent, and its stream is sealed.
+ *   requested, running → failed   (cancelled, where it was to be) without a leader, when no group of its
+ *              revision is left and none will come: its stream is sealed with a higher epoch than any
+ *              leader's. What was said stays.
  *
  * A request to cancel is a wish, of the user or of a leader that sees nobody watching: it changes no
  * state. A turn that a leader may have ends when the leader reports how it ended, which may still be
@@ -22,6 +25,7 @@ import type { Priority, Timings, TurnEvent, Usage } from "./turn-events.ts";
  * it says nothing. One that arrives before its `started` implies it.
  */
 
+/** What the events of `turn/<id>` add up to. Times are Unix ms. */
 export type TurnState =
   | { status: "none" }
   | {
@@ -32,6 +36,8 @@ export type TurnState =
       model: string;
       revision: string;
       prompt: string;
+      context?: ChatMessage[] | undefined;
+      promptFormat?: "raw" | undefined;
       sampling: Sampling;
       priority: Priority;
       correlationId: string;
@@ -40,12 +46,15 @@ export type TurnState =
       cancelRequested: boolean;
       /** The answer, once the turn has ended. */
       text: string;
+      /** Its conversation was erased: there is neither prompt nor answer any more. */
+      erased?: true | undefined;
     };
 
 type Stamp = { at: number; turnId: string };
 type Runner = { groupId: string; leaderId: string; epoch: number };
 type Ending = Runner & { startedAt: number; text: string; usage: Usage; timings: Timings };
 
+/** `at` is Unix ms. */
 export type TurnCommand =
   | ({ type: "RequestTurn" } & Stamp & {
         conversationId: string;
@@ -53,6 +62,8 @@ export type TurnCommand =
         model: string;
         revision: string;
         prompt: string;
+        context?: ChatMessage[];
+        promptFormat?: "raw";
         sampling: Sampling;
         priority: Priority;
         correlationId: string;
@@ -61,14 +72,26 @@ export type TurnCommand =
   | ({ type: "RequestCancel"; tenantId: string; reason: "user" | "abandoned" } & Stamp)
   /** No leader has had the turn, and none will: its stream was sealed with this epoch. */
   | ({ type: "EndUnclaimed"; epoch: number } & Stamp)
+  /** No leader has the turn, and none of its revision will come: its stream was sealed with this epoch. */
+  | ({
+      type: "EndStranded";
+      epoch: number;
+      text: string;
+      usage: Usage;
+      timings: Timings;
+      code: string;
+      message: string;
+    } & Stamp)
   | ({ type: "ReportCompleted"; finishReason: "stop" | "length" } & Stamp & Ending)
   | ({ type: "ReportCancelled"; reason: "user" | "abandoned" } & Stamp & Ending)
   | ({ type: "ReportFailed"; code: string; message: string } & Stamp & Ending);
 
+/** Whether the turn has ended. Nothing changes it any more. */
 export function isTerminal(state: TurnState): boolean {
   return state.status === "completed" || state.status === "cancelled" || state.status === "failed";
 }
 
+/** The decider of turns. Its states are told above. */
 export const turn: Decider<TurnCommand, TurnEvent, TurnState> = {
   initialState: () => ({ status: "none" }),
   decide,
@@ -104,6 +127,12 @@ function decide(command: TurnCommand, state: TurnState): TurnEvent[] {
     return [{ type: "TurnCancelled", ...stamp, epoch: command.epoch, text: "", usage, timings }];
   }
   if (isTerminal(state) || command.epoch < state.epoch) return [];
+  if (command.type === "EndStranded") {
+    const { epoch, text, usage, timings, code, message } = command;
+    const end = { ...stamp, epoch, text, usage };
+    if (state.cancelRequested) return [{ type: "TurnCancelled", ...end, timings }];
+    return [{ type: "TurnFailed", ...end, code, message }];
+  }
   if (command.type === "ReportStarted") return started(command, state.epoch, command.at);
 
   const { epoch, text, usage, timings } = command;
@@ -145,7 +174,7 @@ function started(
 
 function evolve(state: TurnState, event: TurnEvent): TurnState {
   if (event.type === "TurnRequested") {
-    const { type: _type, version: _version, at, ...request } = event;
+    const { type: _type, version: _version, at, sealed: _sealed, ...request } = event;
     return {
       ...request,
       status: "requested",

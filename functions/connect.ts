@@ -6,7 +6,8 @@ import type {
 import { errorCodes } from "../events/errors.ts";
 import { connectionKey } from "../events/redis-keys.ts";
 import { socketAuthPrefix, socketProtocol } from "../events/socket-protocol.ts";
-import { credentials, unauthenticated } from "./lib/authenticate.ts";
+import { credentials, type Identity, unauthenticated } from "./lib/credentials/authenticate.ts";
+import { joinKey } from "./lib/credentials/key-connections.ts";
 import type { Deps } from "./lib/deps.ts";
 import { lambda } from "./lib/lambda.ts";
 import { connectionTtlSeconds } from "./lib/lifetimes.ts";
@@ -33,18 +34,31 @@ export function connect(
     },
     async (event, { log }) => {
       const { connectionId } = event.requestContext;
-      const { tenantId, userId, scopes } = await deps.authenticate(credentialOf(event));
-      log.add({ tenantId });
-      const key = connectionKey(connectionId);
-      const connectedAt = deps.now();
-      await deps.redis
-        .multi()
-        .hset(key, { tenantId, userId, scopes: scopes.join(" "), connectedAt })
-        .expire(key, connectionTtlSeconds)
-        .exec();
+      const identity = await deps.authenticate(credentialOf(event));
+      log.add({ tenantId: identity.tenantId, keyId: identity.key?.keyId });
+      await bind(deps, connectionId, identity);
       return { statusCode: 200, headers: { "Sec-WebSocket-Protocol": socketProtocol } };
     },
   );
+}
+
+/** @throws AxonError unauthenticated when the key has ended since it was last read. */
+async function bind(
+  { redis, now }: Pick<Deps, "redis" | "now">,
+  connectionId: string,
+  { tenantId, userId, scopes, endsAt, key }: Identity,
+): Promise<void> {
+  const name = connectionKey(connectionId);
+  const fields = {
+    ...{ tenantId, userId, scopes: scopes.join(" "), connectedAt: now() },
+    ...(endsAt !== undefined && { endsAt }),
+    ...(key !== undefined && { generation: key.generation }),
+  };
+  await redis.multi().hset(name, fields).expire(name, connectionTtlSeconds).exec();
+  if (key === undefined) return;
+  if ((await joinKey(redis, key, connectionId, now())) > now()) return;
+  await redis.del(name);
+  throw unauthenticated();
 }
 
 /** @throws AxonError unauthenticated when there is none, or the client speaks another protocol. */

@@ -3,7 +3,7 @@ import { connections } from "./lib/connections.ts";
 import { lambda } from "./lib/lambda.ts";
 import { redis } from "./lib/redis.ts";
 import { rawSocketHandler, type SocketDeps, type SocketHandler } from "./lib/socket.ts";
-import { unwatchAll } from "./lib/watchers.ts";
+import { unwatchAll } from "./lib/turns/watchers.ts";
 
 /**
  * Forgets a connection. Its turns go on: who comes back resumes them. API Gateway may not call this

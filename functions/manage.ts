@@ -1,17 +1,17 @@
 import type { Context, DynamoDBBatchResponse, DynamoDBStreamEvent } from "aws-lambda";
 import * as z from "zod";
 import { groupStream, rolloutStream } from "../events/event-log.ts";
-import { cluster } from "./lib/cluster.ts";
 import { database } from "./lib/database.ts";
 import type { Deps } from "./lib/deps.ts";
-import { eventLog } from "./lib/event-log.ts";
+import { cluster } from "./lib/eks/cluster.ts";
+import { eventFacts } from "./lib/event-log.ts";
 import { isOutage } from "./lib/failures.ts";
 import { lambda } from "./lib/lambda.ts";
-import { type ManageDeps, type Managed, manageModel } from "./lib/manage-model.ts";
-import { managedModels } from "./lib/managed-models.ts";
 import { models } from "./lib/models.ts";
 import { redis } from "./lib/redis.ts";
 import type { RequestLog } from "./lib/request-log.ts";
+import { type ManageDeps, type Managed, manageModel } from "./lib/rollout/manage-model.ts";
+import { managedModels } from "./lib/rollout/managed-models.ts";
 import { stack } from "./lib/stack.ts";
 import { groups, load } from "./lib/streams.ts";
 
@@ -88,4 +88,4 @@ async function modelsOfRecords(
   return models;
 }
 
-export const handler = lambda(manage, [eventLog, redis, database, models, cluster]);
+export const handler = lambda(manage, [eventFacts, redis, database, models, cluster]);

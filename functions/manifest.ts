@@ -3,7 +3,7 @@ import type { Context, S3Event, S3EventRecord } from "aws-lambda";
 import { AxonError } from "../events/errors.ts";
 import { parseRolloutRequest, type RolloutRequest } from "../events/rollout-request.ts";
 import type { Deps } from "./lib/deps.ts";
-import { eventLog } from "./lib/event-log.ts";
+import { eventFacts } from "./lib/event-log.ts";
 import { execute } from "./lib/execute.ts";
 import { lambda } from "./lib/lambda.ts";
 import { type ObjectVersion, objects } from "./lib/objects.ts";
@@ -107,4 +107,4 @@ function requestOf(
   );
 }
 
-export const handler = lambda(manifest, [eventLog, objects]);
+export const handler = lambda(manifest, [eventFacts, objects]);

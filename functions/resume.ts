@@ -5,10 +5,10 @@ import type { Deps } from "./lib/deps.ts";
 import { eventLog } from "./lib/event-log.ts";
 import { lambda } from "./lib/lambda.ts";
 import { redis } from "./lib/redis.ts";
-import { framesFromLog, streamPresence, tellsTheRecord } from "./lib/replay.ts";
 import { type SocketDeps, type SocketHandler, socketHandler } from "./lib/socket.ts";
 import { load, turns } from "./lib/streams.ts";
-import { watchTurn } from "./lib/watchers.ts";
+import { framesFromLog, streamPresence, tellsTheRecord } from "./lib/turns/replay.ts";
+import { watchTurn } from "./lib/turns/watchers.ts";
 
 /**
  * Goes on with a turn's answer after the last token that the client has. The relay does it from the
@@ -19,7 +19,9 @@ export function resume(deps: SocketDeps & Pick<Deps, "log">): SocketHandler {
   return socketHandler(deps, { schema: resumeFrameSchema, scope: "chat" }, async (request) => {
     const { turnId, after, epoch } = request.frame;
     const { state, events } = await load(deps.log, turns, turnId);
-    if (state.status === "none" || state.tenantId !== request.identity.tenantId) {
+    // Of an erased conversation there is nothing to be told.
+    const isGone = state.status === "none" || state.erased === true;
+    if (isGone || state.tenantId !== request.identity.tenantId) {
       throw new AxonError("turn_not_found", `There is no turn ${turnId}.`, { field: "turnId" });
     }
     request.log.add({ conversationId: state.conversationId, correlationId: state.correlationId });

@@ -1,5 +1,5 @@
-import type { Pool } from "pg";
 import { z } from "zod";
+import type { Database } from "../functions/lib/database.ts";
 import type { CheckpointStore } from "./log-follower.ts";
 
 const rowsSchema = z.array(z.object({ positions: z.record(z.string(), z.string()) })).max(1);
@@ -8,7 +8,7 @@ const rowsSchema = z.array(z.object({ positions: z.record(z.string(), z.string()
  * Keeps a follower's positions in PostgreSQL, beside what it projects: a new, empty database makes it
  * start over, and so the history comes back.
  */
-export function postgresCheckpoint(database: Pool, follower: string): CheckpointStore {
+export function postgresCheckpoint(database: Database, follower: string): CheckpointStore {
   return {
     async load() {
       // Followers start together, and PostgreSQL does not make the same table twice at once.

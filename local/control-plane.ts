@@ -6,14 +6,20 @@ import { type SocketEvent, socketLimits } from "../dataplane/relay/sockets.ts";
 import type { EventLog } from "../events/event-log.ts";
 import { cancel } from "../functions/cancel.ts";
 import { chat } from "../functions/chat.ts";
+import { completions } from "../functions/completions.ts";
 import { connect } from "../functions/connect.ts";
+import { data } from "../functions/data.ts";
 import { disconnect } from "../functions/disconnect.ts";
 import { dispatch } from "../functions/dispatch.ts";
+import { erase } from "../functions/erase.ts";
 import { history } from "../functions/history.ts";
 import { closeDeps, type Deps, depsFromEnvironment } from "../functions/lib/deps.ts";
+import { openFunctionTracing } from "../functions/lib/lambda.ts";
 import { migrate } from "../functions/lib/migrate.ts";
 import { manage } from "../functions/manage.ts";
 import { manifest } from "../functions/manifest.ts";
+import { observe } from "../functions/observe.ts";
+import { operate } from "../functions/operate.ts";
 import { ops } from "../functions/ops.ts";
 import { project } from "../functions/project.ts";
 import { report } from "../functions/report.ts";
@@ -42,7 +48,7 @@ import { urlHost } from "./gateway-access.ts";
 import { startLambdaApi } from "./lambda-api.ts";
 import { invoke, type LambdaFunction } from "./lambda-context.ts";
 import { followLog, type LogFollower } from "./log-follower.ts";
-import { createEventTable, createQueue, type QueuePair } from "./provision.ts";
+import { createEventTable, createKeyTable, createQueue, type QueuePair } from "./provision.ts";
 
 /**
  * The control plane of the local stage, a process of its own: every handler of functions/, and what
@@ -53,6 +59,11 @@ import { createEventTable, createQueue, type QueuePair } from "./provision.ts";
  *   SIGTERM              stop
  */
 const sweepEveryMs = 15_000;
+/**
+ * Commits of a shard in one call of a function. All shards have one process and one database here: more would
+ * not be done in the time that a call has on a machine that is busy, and be begun again.
+ */
+const followedAtOnce = 20;
 /** A minute on AWS, where nobody waits and watches. */
 const manageEveryMs = 1_000;
 
@@ -61,16 +72,10 @@ async function start() {
   const sqs = new SQSClient();
   const perRevision = revisionQueues(sqs);
   const queues = await provision(sqs, perRevision, config);
-  const { jobs, reports } = queues;
-  const base = depsFromEnvironment({
-    ...process.env,
-    AXON_CONNECTIONS_ENDPOINT: `http://${urlHost(config.host)}:${config.port}`,
-    AXON_MODELS: JSON.stringify([{ ...config.model, queueUrl: jobs.url, default: true }]),
-  });
+  const base = await baseDeps(config, queues);
   const onError = (error: unknown) =>
     base.logger.error("an event source", { error: error as Error });
   await migrate(base.database);
-
   const { log, follow, ...followers } = logFollowers(base, onError);
   const bucket = localBucket(join(config.dataDir, "bucket"), onError);
   const deps: Deps = {
@@ -87,11 +92,11 @@ async function start() {
   const projection = follow("project", project(deps));
   // What dispatch cannot send is sent by the sweep, so it need not hold up the turns after it.
   follow("dispatch", dispatch(deps), 5);
+  follow("erase", erase(deps), 20);
   const manageModels = manage(deps);
   follow("manage", manageModels, 1);
-  const handleReport = report(deps);
   const source = queueSource({
-    ...{ name: "report", sqs, queueUrl: reports.url, handler: handleReport, onError },
+    ...{ name: "report", sqs, queueUrl: queues.reports.url, handler: report(deps), onError },
   });
   const sweepOpen = sweep(deps);
   const ticking = [
@@ -102,10 +107,14 @@ async function start() {
   ];
   const { credential, doorUrl: webSocketUrl = "/" } = config;
   const routes = routesOf(deps);
-  const lambda = await lambdaApi({ ...routes, ops: ops(deps) }, config.lambdaPort);
+  const lambda = await lambdaApi(
+    { ...routes, ops: ops(deps), data: data(deps) },
+    config.lambdaPort,
+  );
   const gateway = await startGateway({
     ...{ host: config.host, port: config.port, pageDir: config.pageDir },
-    ...{ routes, http: history(deps), pageConfig: { webSocketUrl, apiUrl: "/api", credential } },
+    ...{ routes, http: history(deps), api: completions(deps) },
+    pageConfig: { webSocketUrl, apiUrl: "/api", credential },
   });
   // The queues are new and empty: marks that a job was sent are older than they are. The open turns
   // are known once the projection has seen all of the log.
@@ -119,12 +128,26 @@ async function start() {
     async stop() {
       await gateway.stop();
       await lambda.stop();
-      await emptied(sqs, reports.url);
+      await emptied(sqs, queues.reports.url);
       await Promise.all([source, followers, ...ticking].map((one) => one.stop()));
       sqs.destroy();
+      await base.tracing?.flush(1_000);
       await closeDeps(base);
     },
   };
+}
+
+async function baseDeps(
+  { host, port, model }: ControlPlaneConfig,
+  { jobs, reports }: Record<"jobs" | "reports", QueuePair>,
+) {
+  const env = {
+    ...process.env,
+    AXON_CONNECTIONS_ENDPOINT: `http://${urlHost(host)}:${port}`,
+    AXON_MODELS: JSON.stringify([{ ...model, queueUrl: jobs.url, default: true }]),
+    AXON_REPORTS_QUEUE_URL: reports.url,
+  };
+  return { ...depsFromEnvironment(env), tracing: await openFunctionTracing(env) };
 }
 
 const lambdaApi = <Event>(
@@ -143,11 +166,14 @@ async function provision(
   { model }: ControlPlaneConfig,
 ) {
   const dynamoDb = new DynamoDBClient();
-  const table = z.string().min(1).parse(process.env["AXON_EVENTS_TABLE"]);
+  const tableSchema = z.string().min(1);
+  const table = tableSchema.parse(process.env["AXON_EVENTS_TABLE"]);
+  const keyTable = tableSchema.parse(process.env["AXON_DATA_KEYS_TABLE"]);
   const [jobs, reports] = await Promise.all([
     perRevision.open(model.revision),
     createQueue(sqs, "reports", { fifo: true }),
     createEventTable(dynamoDb, table),
+    createKeyTable(dynamoDb, keyTable),
   ]);
   dynamoDb.destroy();
   return { jobs, reports } satisfies Record<string, QueuePair>;
@@ -175,6 +201,7 @@ function logFollowers(
         handle: tableStreamHandle(name, handler),
         checkpoint: postgresCheckpoint(database, name),
         onError,
+        batchSize: followedAtOnce,
         ...(maxAttempts !== undefined && { maxAttempts }),
       });
       followers.push(follower);
@@ -195,6 +222,8 @@ function routesOf(deps: Deps): SocketRoutes {
     chat: chat(deps),
     cancel: cancel(deps),
     resume: resume(deps),
+    observe: observe(deps),
+    operate: operate(deps),
   };
 }
 

@@ -103,6 +103,7 @@ function recordOf(message: Message, queueUrl: string): SQSRecord {
     Body = "",
     MD5OfBody = "",
     Attributes = {},
+    MessageAttributes = {},
   } = message;
   return {
     messageId: MessageId,
@@ -116,7 +117,17 @@ function recordOf(message: Message, queueUrl: string): SQSRecord {
       ApproximateFirstReceiveTimestamp: "0",
       ...Attributes,
     },
-    messageAttributes: {},
+    messageAttributes: Object.fromEntries(
+      Object.entries(MessageAttributes).map(([name, { StringValue = "", DataType = "String" }]) => [
+        name,
+        {
+          stringValue: StringValue,
+          dataType: DataType,
+          stringListValues: [],
+          binaryListValues: [],
+        },
+      ]),
+    ),
     eventSource: "aws:sqs",
     eventSourceARN: `arn:aws:sqs:us-east-1:000000000000:${queueUrl.split("/").at(-1)}`,
     awsRegion: "us-east-1",

@@ -44,7 +44,7 @@ export function sendMessage(response: ServerResponse, status: number, message: s
   response.end(JSON.stringify({ message }));
 }
 
-function httpEvent(request: IncomingMessage, body: Buffer): APIGatewayProxyEventV2 {
+export function httpEvent(request: IncomingMessage, body: Buffer): APIGatewayProxyEventV2 {
   const url = new URL(request.url ?? "/", "http://localhost");
   const now = new Date();
   const query: Record<string, string> = {};

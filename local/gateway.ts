@@ -7,10 +7,12 @@ import {
   type SocketLimits,
   socketLimits,
 } from "../dataplane/relay/sockets.ts";
+import type { StreamingHandler } from "../functions/lib/streamed-http.ts";
 import { isLocalHost, isOwnOrigin, pathOf, urlHost } from "./gateway-access.ts";
 import { answerCallback, callbackTarget } from "./gateway-callbacks.ts";
 import { answerHttp, type HttpFunction, sendMessage } from "./gateway-http.ts";
 import { answerPage } from "./gateway-page.ts";
+import { answerStreamed } from "./gateway-stream.ts";
 import { handlerFunctions, type LambdaFunction } from "./lambda-context.ts";
 import { listenError } from "./part.ts";
 
@@ -25,6 +27,8 @@ export interface GatewayOptions {
   routes: SocketRoutes;
   /** Answers /api and what is below it. */
   http: HttpFunction;
+  /** Answers /v1 and what is below it, as it goes; without it they are the page's. */
+  api?: StreamingHandler;
   /** Folder of the built page. */
   pageDir: string;
   /** What the page finds at /config.json. */
@@ -46,6 +50,7 @@ export interface Gateway {
  *   GET / with an upgrade   the WebSocket API
  *   /@connections/{id}      its callback API
  *   /api/…                  the HTTP API
+ *   /v1/…                   the URL of the function that speaks OpenAI's API
  *   /config.json, the rest  the page
  *
  * @throws StageError port_in_use
@@ -68,6 +73,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     }
     if (pathname === "/api" || pathname.startsWith("/api/")) {
       return answerHttp(options.http, limits.integrationMs, request, response);
+    }
+    if (options.api !== undefined && pathname.startsWith("/v1/")) {
+      return answerStreamed(options.api, request, response);
     }
     if (pathname === "/config.json") {
       response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" });

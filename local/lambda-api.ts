@@ -8,6 +8,15 @@ export interface LambdaApi {
   stop(): Promise<void>;
 }
 
+/** Routes such as $connect come encoded. What is no encoding is nobody's name. */
+function decoded(name: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
 /** Lambda's own limit for a payload. */
 const maxPayloadBytes = 6 * 1024 * 1024;
 const path = /^\/2015-03-31\/functions\/([^/]+)\/invocations$/;
@@ -46,7 +55,7 @@ export async function startLambdaApi<Event>(
       return refuse(403, "AccessDeniedException", "The signature is not this stage's.");
     }
     if (payload === undefined) return refuse(413, "RequestTooLargeException", "Payload too large");
-    const name = decodeURIComponent(path.exec(request.url ?? "")?.[1] ?? "");
+    const name = decoded(path.exec(request.url ?? "")?.[1] ?? "");
     if (request.method !== "POST" || !Object.hasOwn(functions, name)) {
       return refuse(404, "ResourceNotFoundException", `There is no function ${name}.`);
     }

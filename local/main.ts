@@ -37,6 +37,9 @@ By the environment:
                    who may ask for how much: docs/ARCHITECTURE.md, "Admission"
   AXON_SETTLE_MS   for so long after a rollout has moved the traffic a handler may still be at work that
                    has not heard of it (default 35000, above what the gateway waits)
+  AXON_METRICS_PORT
+                   GET /targets at this port of this machine tells Prometheus where to read the metrics of
+                   relays and groups: docs/OBSERVABILITY.md
   LOG_LEVEL        DEBUG, INFO, WARN or ERROR, for the logs in the data folder
 
 Ctrl-C stops everything; once more, at once.
@@ -57,10 +60,8 @@ function readOptions(): StageOptions | undefined {
       },
     });
     if (values.help) return undefined;
-    const port = Number(process.env["PORT"] ?? 4173);
-    if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-      throw new Error(`PORT=${process.env["PORT"]} is no port: 0 to 65535`);
-    }
+    const port = portOf("PORT") ?? 4173;
+    const metricsPort = portOf("AXON_METRICS_PORT");
     return {
       dataDir: values.data,
       port,
@@ -69,6 +70,7 @@ function readOptions(): StageOptions | undefined {
       relays: countOf("relays", values.relays),
       frontDoor: values["front-door"],
       host: process.env["AXON_HOST"] ?? "127.0.0.1",
+      ...(metricsPort !== undefined && { metricsPort }),
       ...(values.model !== undefined && { modelDir: findModel(values.model) }),
       note: (line) => console.log(`! ${line}`),
     };
@@ -78,16 +80,26 @@ function readOptions(): StageOptions | undefined {
   }
 }
 
+function portOf(variable: string): number | undefined {
+  const text = process.env[variable];
+  if (text === undefined || text === "") return undefined;
+  const port = Number(text);
+  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
+  throw new Error(`${variable}=${text} is no port: 0 to 65535`);
+}
+
 function countOf(option: string, text: string): number {
   if (!/^[1-9]\d?$/.test(text)) throw new Error(`--${option} ${text}: use 1, 2, 3 …`);
   return Number(text);
 }
 
-function print({ url, model, parts }: Stage, options: StageOptions): void {
+function print({ url, model, parts, targetsUrl }: Stage, options: StageOptions): void {
   for (const part of parts()) console.log(lineOf(part));
+  if (targetsUrl !== undefined) console.log(`  ${"metrics".padEnd(14)} ${targetsUrl}`);
   const address = url.replace("//127.0.0.1", "//localhost");
   console.log(`
   ${address}   the page; it talks to ${model.model}
+  ${address}/v1   OpenAI's API; docs/OPENAI.md
   npx axon chat "What is tensor parallelism?"
   npx axon log
 

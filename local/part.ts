@@ -66,12 +66,12 @@ export async function usablePort(host: string, port: number): Promise<number> {
 }
 
 /** What a failure to listen on a port means to the user. */
-export function listenError(error: NodeJS.ErrnoException, port: number): Error {
+export function listenError(error: NodeJS.ErrnoException, port: number, variable = "PORT"): Error {
   if (error.code !== "EADDRINUSE") return error;
   const other = port === 65_535 ? port - 1 : port + 1;
   return new StageError(
     "port_in_use",
-    `Port ${port} is in use. Stop what listens there, or choose another: PORT=${other} npm start`,
+    `Port ${port} is in use. Stop what listens there, or choose another: ${variable}=${other} npm start`,
     error,
   );
 }

@@ -1,10 +1,12 @@
 import {
   CreateTableCommand,
+  type CreateTableCommandInput,
   type DynamoDBClient,
   ResourceInUseException,
   waitUntilTableExists,
 } from "@aws-sdk/client-dynamodb";
 import { CreateQueueCommand, GetQueueAttributesCommand, type SQSClient } from "@aws-sdk/client-sqs";
+import { keyTable } from "../events/data-keys-dynamodb.ts";
 import { eventTable } from "../events/event-log-dynamodb.ts";
 
 /** What AWS gets from its stacks: the table and the queues. Making what is there changes nothing. */
@@ -12,39 +14,66 @@ import { eventTable } from "../events/event-log-dynamodb.ts";
 /** Makes the event log's table with its index, and waits until it can be used. */
 export async function createEventTable(client: DynamoDBClient, name: string): Promise<void> {
   const { hashKey, rangeKey, orderIndex, orderHashKey, orderRangeKey } = eventTable;
-  try {
-    await client.send(
-      new CreateTableCommand({
-        TableName: name,
-        BillingMode: "PAY_PER_REQUEST",
-        AttributeDefinitions: [
-          { AttributeName: hashKey, AttributeType: "S" },
-          { AttributeName: rangeKey, AttributeType: "N" },
-          { AttributeName: orderHashKey, AttributeType: "N" },
-          { AttributeName: orderRangeKey, AttributeType: "S" },
-        ],
+  await createTable(client, {
+    TableName: name,
+    AttributeDefinitions: [
+      { AttributeName: hashKey, AttributeType: "S" },
+      { AttributeName: rangeKey, AttributeType: "N" },
+      { AttributeName: orderHashKey, AttributeType: "N" },
+      { AttributeName: orderRangeKey, AttributeType: "S" },
+    ],
+    KeySchema: [
+      { AttributeName: hashKey, KeyType: "HASH" },
+      { AttributeName: rangeKey, KeyType: "RANGE" },
+    ],
+    GlobalSecondaryIndexes: [
+      {
+        IndexName: orderIndex,
         KeySchema: [
-          { AttributeName: hashKey, KeyType: "HASH" },
-          { AttributeName: rangeKey, KeyType: "RANGE" },
+          { AttributeName: orderHashKey, KeyType: "HASH" },
+          { AttributeName: orderRangeKey, KeyType: "RANGE" },
         ],
-        GlobalSecondaryIndexes: [
-          {
-            IndexName: orderIndex,
-            KeySchema: [
-              { AttributeName: orderHashKey, KeyType: "HASH" },
-              { AttributeName: orderRangeKey, KeyType: "RANGE" },
-            ],
-            Projection: { ProjectionType: "ALL" },
-          },
+        Projection: { ProjectionType: "ALL" },
+      },
+    ],
+  });
+}
+
+/** Makes the table of the data keys, and waits until it can be used. */
+export async function createKeyTable(client: DynamoDBClient, name: string): Promise<void> {
+  const { hashKey, tenantIndex, tenantHashKey } = keyTable;
+  await createTable(client, {
+    TableName: name,
+    AttributeDefinitions: [
+      { AttributeName: hashKey, AttributeType: "S" },
+      { AttributeName: tenantHashKey, AttributeType: "S" },
+    ],
+    KeySchema: [{ AttributeName: hashKey, KeyType: "HASH" }],
+    GlobalSecondaryIndexes: [
+      {
+        IndexName: tenantIndex,
+        KeySchema: [
+          { AttributeName: tenantHashKey, KeyType: "HASH" },
+          { AttributeName: hashKey, KeyType: "RANGE" },
         ],
-      }),
-    );
+        Projection: { ProjectionType: "KEYS_ONLY" },
+      },
+    ],
+  });
+}
+
+async function createTable(
+  client: DynamoDBClient,
+  table: Omit<CreateTableCommandInput, "BillingMode">,
+): Promise<void> {
+  try {
+    await client.send(new CreateTableCommand({ BillingMode: "PAY_PER_REQUEST", ...table }));
   } catch (error) {
     if (!(error instanceof ResourceInUseException)) throw error;
   }
   await waitUntilTableExists(
     { client, maxWaitTime: 60, minDelay: 0.1, maxDelay: 1 },
-    { TableName: name },
+    { TableName: table.TableName },
   );
 }
 

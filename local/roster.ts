@@ -12,6 +12,8 @@ export interface StagePart {
   /** Of a group: the id by which the log names it, and its ranks. */
   groupId?: string;
   ranks?: { rank: number; pid: number }[];
+  /** Below it GET /metrics answers, where it does. */
+  metricsUrl?: string;
 }
 
 interface Mortal {

@@ -45,6 +45,7 @@ export function stageEnvironment(stores: Stores, apiKeys: StageApiKey[]): NodeJS
   return {
     AWS_REGION: "us-east-1",
     AXON_EVENTS_TABLE: "axon-events",
+    AXON_DATA_KEYS_TABLE: "axon-data-keys",
     ...process.env,
     ...credentials,
     REDIS_URL: stores.redisUrl,

@@ -10,6 +10,7 @@ import type { ControlPlaneConfig } from "./control-plane-config.ts";
 import { type DataFolder, openDataFolder } from "./data-folder.ts";
 import { stageEngine } from "./engine.ts";
 import { urlHost } from "./gateway-access.ts";
+import { serveTargets } from "./metrics-targets.ts";
 import type { StageModel } from "./model.ts";
 import { freePort, StageError, usablePort } from "./part.ts";
 import { root } from "./paths.ts";
@@ -41,6 +42,8 @@ export interface StageOptions {
   relays?: number;
   /** The first relay terminates WebSockets itself, and the page connects there. */
   frontDoor?: boolean;
+  /** Relays and groups serve their metrics, and GET /targets at this port says where; 0 for any that is free. */
+  metricsPort?: number;
   /** Added to the environment of the parts. */
   env?: Readonly<Record<string, string>>;
   /** Keys beside the development key and those of AXON_API_KEYS. */
@@ -54,6 +57,8 @@ export interface Stage {
   /** A key that opens it. */
   credential: string;
   model: StageModel;
+  /** Where Prometheus finds what to read, if it is to. */
+  targetsUrl: string | undefined;
   /** As they are now: a part that was started again has a new pid. */
   parts(): StagePart[];
   /** Stops everything in order; resolves when no process is left. */
@@ -96,8 +101,10 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   });
   const context: Context = { options, apiKeys, folder, roster, groups };
   let quiesce = () => {};
+  let metrics: Awaited<ReturnType<typeof serveMetrics>> | undefined;
   const stop = async () => {
     quiesce();
+    await metrics?.stop();
     // The group first: what it still says has to reach the connections and the log.
     await groups.stop();
     await Promise.all(numbered("relay", options.relays).map(roster.stop));
@@ -121,18 +128,27 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     });
     quiesce = plane.quiesce;
     queues = { endpoint: env["AWS_ENDPOINT_URL_SQS"], emulated, ...plane.queues };
-    const planeEnv = { ...env, ...plane.env };
+    metrics = await serveMetrics(options, roster);
+    const planeEnv = { ...env, ...plane.env, ...metrics.env };
     groups.open(planeEnv);
     await allStarted([
       startRelays(context, planeEnv, doorEnvironment(host, doorPort, lambdaPort)),
       groups.ready(),
     ]);
     announce();
-    return { url: plane.url, credential: developmentKey, model, parts: roster.parts, stop };
+    const opened = { url: plane.url, credential: developmentKey, targetsUrl: metrics.url };
+    return { ...opened, model, parts: roster.parts, stop };
   } catch (error) {
     await stop();
     throw error;
   }
+}
+
+/** Where they are wanted: who tells where metrics are, and what makes the processes serve them. */
+async function serveMetrics({ metricsPort }: StageOptions, roster: Roster) {
+  if (metricsPort === undefined) return { env: {}, url: undefined, stop: async () => {} };
+  const targets = await serveTargets(metricsPort, roster.parts);
+  return { ...targets, env: { AXON_PROBES: "127.0.0.1:0" } };
 }
 
 /** Where the command line finds the stage's queues. */
@@ -219,6 +235,7 @@ async function startStores({ options, apiKeys, folder, roster }: Context) {
 
 const queuePairSchema = z.object({ url: z.string(), deadLetterUrl: z.string() });
 const queuesSchema = z.object({ jobs: queuePairSchema, reports: queuePairSchema });
+const relaySchema = z.looseObject({ relayId: z.string(), probes: z.string().optional() });
 const planeSchema = z.looseObject({ url: z.string(), queues: queuesSchema });
 
 async function startControlPlane(
@@ -267,7 +284,16 @@ const command = ({ folder }: Context, name: string, script: URL, env: NodeJS.Pro
 /** What makes a relay open a door of its own, with the control plane's functions behind it. */
 function doorEnvironment(host: string, port: number | undefined, lambdaPort: number) {
   if (port === undefined) return {};
-  const names = ["$connect", "$disconnect", "$default", "chat", "cancel", "resume"];
+  const names = [
+    "$connect",
+    "$disconnect",
+    "$default",
+    "chat",
+    "cancel",
+    "resume",
+    "observe",
+    "operate",
+  ];
   return {
     RELAY_LISTEN: `${host}:${port}`,
     AXON_FUNCTIONS: JSON.stringify(Object.fromEntries(names.map((name) => [name, name]))),
@@ -284,10 +310,15 @@ async function startRelays(context: Context, env: NodeJS.ProcessEnv, door: NodeJ
         name,
         start: () =>
           startChild(command(context, name, relayScript, { ...env, ...(i === 0 && door) })),
-        describe: ({ pid, details }) => [{ name, address: String(details["relayId"] ?? ""), pid }],
+        describe: ({ pid, details }) => [relayPart(name, pid, details)],
       }),
     ),
   );
+}
+
+function relayPart(name: string, pid: number, details: Record<string, unknown>): StagePart {
+  const { relayId, probes } = relaySchema.parse(details);
+  return { name, address: relayId, pid, ...(probes !== undefined && { metricsUrl: probes }) };
 }
 
 /** @throws the first failure, once nothing is starting any more. */

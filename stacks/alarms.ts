@@ -17,12 +17,13 @@ export interface AlarmRule {
   minutes: number;
 }
 
-export type Alarm = ReturnType<typeof alarms>;
+export type Alarm = ReturnType<typeof alarms>["alarm"];
+export type AlarmTopic = aws.sns.Topic;
 
 /**
  * Who is told when something goes wrong that does not mend itself. The SST Console shows the errors of
  * handlers beside these: it finds the functions' log groups by itself.
- * @returns what makes one alarm.
+ * @returns whom alarms tell, and what makes one alarm.
  */
 export function alarms({ alarmEmail }: Deployment, key: Key) {
   const topic = new aws.sns.Topic("Alarms", { name: nameOf("alarms"), kmsMasterKeyId: key.arn });
@@ -31,7 +32,7 @@ export function alarms({ alarmEmail }: Deployment, key: Key) {
       ...{ topic: topic.arn, protocol: "email", endpoint: alarmEmail },
     });
   }
-  return (name: string, rule: AlarmRule) =>
+  const alarm = (name: string, rule: AlarmRule) =>
     new aws.cloudwatch.MetricAlarm(`${name}Alarm`, {
       alarmDescription: rule.description,
       namespace: `AWS/${rule.service}`,
@@ -47,4 +48,5 @@ export function alarms({ alarmEmail }: Deployment, key: Key) {
       alarmActions: [topic.arn],
       okActions: [topic.arn],
     });
+  return { alarm, topic };
 }

@@ -1,12 +1,14 @@
-import { nameOf } from "./stage.ts";
+import { isProduction, nameOf } from "./stage.ts";
 
 export type Key = ReturnType<typeof key>;
 
 /**
  * The key for what has no key of AWS's own that would do: the log groups, the topic of the alarms (a
- * service must be let in to publish there) and the secrets of Kubernetes. The table, the queues, the
- * bucket, Redis and PostgreSQL are encrypted by their services' keys, which cost nothing and which nobody
- * can lock themselves out of.
+ * service must be let in to publish there), the secrets of Kubernetes, and the table of data keys, which who
+ * reads it must need a right of its own for. The event log, the queues, the bucket, Redis and PostgreSQL are
+ * encrypted by their services' keys, which cost nothing and which nobody can lock themselves out of.
+ *
+ * In production it outlives `sst remove`, as that table does: without it no word in the log could be read.
  */
 export function key() {
   const account = aws.getCallerIdentityOutput().accountId;
@@ -52,12 +54,16 @@ export function key() {
       },
     ],
   }).json;
-  const made = new aws.kms.Key("Key", {
-    description: nameOf("logs, alarms and Kubernetes secrets"),
-    enableKeyRotation: true,
-    deletionWindowInDays: 30,
-    policy,
-  });
+  const made = new aws.kms.Key(
+    "Key",
+    {
+      description: nameOf("logs, alarms, data keys and Kubernetes secrets"),
+      enableKeyRotation: true,
+      deletionWindowInDays: 30,
+      policy,
+    },
+    { retainOnDelete: isProduction() },
+  );
   new aws.kms.Alias("KeyAlias", { name: `alias/${nameOf("key")}`, targetKeyId: made.keyId });
   return made;
 }

@@ -21,7 +21,7 @@ const leaderWorkerSetRelease =
  * (`npx sst diff`), and removes what is gone.
  *
  * The objects of a revision and of its groups are not among them. They come and go by rollouts, between
- * deployments, so the function `manage` makes them (functions/lib/eks-cluster.ts), and it alone: applied
+ * deployments, so the function `manage` makes them (functions/lib/eks/eks-cluster.ts), and it alone: applied
  * from here as well, each would undo what the other has done.
  */
 export function applyObjects(deployment: Deployment, parts: ObjectParts): void {
@@ -58,7 +58,7 @@ export function clusterSettings(
   image: $util.Output<string>,
   { models, network, queues, cache, socket, handlers }: ClusterParts,
 ): $util.Output<ClusterSettings> {
-  const { connect, disconnect, unrouted, chat, resume, cancel } = handlers;
+  const { connect, disconnect, unrouted, chat, resume, cancel, observe, operate } = handlers;
   return $util.output({
     image,
     modelBucket: models.name,
@@ -79,6 +79,7 @@ export function clusterSettings(
       functions: {
         ...{ $connect: connect.name, $disconnect: disconnect.name, $default: unrouted.name },
         ...{ chat: chat.name, resume: resume.name, cancel: cancel.name },
+        ...{ observe: observe.name, operate: operate.name },
       },
     },
   });

@@ -1,5 +1,6 @@
 import type { Deployment } from "../cluster/deployment.ts";
 import type { Cache } from "./cache.ts";
+import type { DataKeys } from "./data-keys.ts";
 import type { Key } from "./key.ts";
 import type { Log } from "./log.ts";
 import type { Network } from "./network.ts";
@@ -23,6 +24,7 @@ export interface Parts {
   key: Key;
   network: Network;
   log: Log;
+  dataKeys: DataKeys;
   queues: Queues;
   cache: Cache;
   store: Store;
@@ -30,13 +32,15 @@ export interface Parts {
 }
 
 /** What handlers may need. The names of variables are those of functions/lib/. */
-export function needs(deployment: Deployment, { log, queues, cache, store, socket }: Parts) {
+export function needs(deployment: Deployment, parts: Parts) {
+  const { log, queues, cache, store, socket } = parts;
   const jobQueues = [...queues.jobs.values()].map(({ queue }) => queue);
   const apiKeys = new sst.Secret("ApiKeys");
   const onTable = (...actions: string[]): Permission => ({ actions, resources: [log.table.arn] });
   return {
     readLog: { link: [log.link], permissions: [onTable("dynamodb:Query")] },
     writeLog: { link: [log.link], permissions: [onTable("dynamodb:Query", "dynamodb:PutItem")] },
+    ...wordNeeds(parts),
     redis: { link: [cache.redis] },
     database: {
       link: [store],
@@ -77,12 +81,69 @@ export function needs(deployment: Deployment, { log, queues, cache, store, socke
     unprocessed: {
       permissions: [{ actions: ["sqs:SendMessage"], resources: [queues.unprocessed.arn] }],
     },
+    operations: seeStage(queues),
+    deadLetters: moveBack(queues),
     reports: {
       permissions: [
         {
           actions: ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
           resources: [queues.reports.queue.arn],
         },
+      ],
+    },
+  } satisfies Record<string, Need>;
+}
+
+const arnsOf = ({ jobs, reports }: Queues, which: "queue" | "dead") =>
+  [...jobs.values(), reports].map((pair) => pair[which].arn);
+
+/** What operators ask about the whole deployment, its queues among it. */
+function seeStage(queues: Queues): Need {
+  const resources = [...arnsOf(queues, "queue"), ...arnsOf(queues, "dead")];
+  return {
+    environment: {
+      AXON_STAGE_NAME: $app.stage,
+      AXON_REPORTS_QUEUE_URL: queues.reports.queue.url,
+    },
+    permissions: [{ actions: ["sqs:GetQueueAttributes"], resources }],
+  };
+}
+
+/** To look at dead letters, and to move them back to their queues. */
+function moveBack(queues: Queues): Need {
+  return {
+    permissions: [
+      { actions: ["sqs:SendMessage"], resources: arnsOf(queues, "queue") },
+      {
+        actions: ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
+        resources: arnsOf(queues, "dead"),
+      },
+    ],
+  };
+}
+
+/** With the log alone one reads facts; the words in it need their keys. */
+function wordNeeds({ log, dataKeys }: Parts) {
+  const onKeys = (...actions: string[]): Permission => ({
+    actions,
+    resources: [dataKeys.table.arn],
+  });
+  // DynamoDB uses the key on behalf of whoever asks it, who therefore must be allowed to.
+  const byKey: Permission = { actions: ["kms:Decrypt"], resources: [dataKeys.keyArn] };
+  const link = [dataKeys.link];
+  return {
+    /** Reads words: keys that there are. */
+    readWords: { link, permissions: [onKeys("dynamodb:Query"), byKey] },
+    /** Writes words: makes the key of a new conversation, too. */
+    writeWords: { link, permissions: [onKeys("dynamodb:Query", "dynamodb:PutItem"), byKey] },
+    /** Destroys keys, finds those of a tenant, and blanks what was written before there were keys. */
+    eraseWords: {
+      link,
+      permissions: [
+        onKeys("dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+        { actions: ["dynamodb:Query"], resources: [$interpolate`${dataKeys.table.arn}/index/*`] },
+        { actions: ["dynamodb:UpdateItem"], resources: [log.table.arn] },
+        byKey,
       ],
     },
   } satisfies Record<string, Need>;

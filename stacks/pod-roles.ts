@@ -46,7 +46,10 @@ function workerPermissions({ queues, models }: RoleParts): Permission[] {
 
 function relayPermissions({ socket, handlers }: RoleParts, hasDoor: boolean): Permission[] {
   const { executionArn } = socket.nodes.api;
-  const behindDoor = [handlers.connect, handlers.disconnect, handlers.unrouted, handlers.chat];
+  const behindDoor = [
+    ...[handlers.connect, handlers.disconnect, handlers.unrouted, handlers.chat],
+    ...[handlers.resume, handlers.cancel, handlers.observe, handlers.operate],
+  ];
   return [
     {
       actions: ["execute-api:ManageConnections"],
@@ -56,7 +59,7 @@ function relayPermissions({ socket, handlers }: RoleParts, hasDoor: boolean): Pe
       ? [
           {
             actions: ["lambda:InvokeFunction"],
-            resources: [...behindDoor, handlers.resume, handlers.cancel].map(({ arn }) => arn),
+            resources: behindDoor.map(({ arn }) => arn),
           },
         ]
       : []),

@@ -6,7 +6,7 @@ import { hardened, type NodeParts, named, nodeGroupIds, versionOf } from "./node
 /**
  * The nodes that models run on: for each group that a revision may have a node group of its own, so that
  * its nodes are close together and can be given back without those of another group among them. They begin
- * empty; rollouts fill and empty them (functions/lib/eks-cluster-nodes.ts), and a deployment leaves their
+ * empty; rollouts fill and empty them (functions/lib/eks/nodes.ts), and a deployment leaves their
  * size alone.
  */
 export function groupNodes(deployment: Deployment, parts: NodeParts): aws.eks.NodeGroup[] {

@@ -5,7 +5,7 @@ import { groupStream, rolloutStream } from "../events/event-log.ts";
 import { eventTable } from "../events/event-log-dynamodb.ts";
 import type { Alarm } from "./alarms.ts";
 import type { Cluster } from "./cluster.ts";
-import { type FunctionParts, oneAtATime } from "./functions.ts";
+import { type FunctionParts, oneAtATime, readOrder } from "./functions.ts";
 import { machineOf } from "./kubernetes.ts";
 import type { Log } from "./log.ts";
 import type { Models } from "./models.ts";
@@ -38,7 +38,8 @@ export function rollout(deployment: Deployment, parts: RolloutParts) {
   triggersOf(manage, parts);
 
   // Nothing calls it but people, with the rights to.
-  const ops = make("ops", [writeLog, database, need.models], { after: migrated });
+  const operations = [readOrder(parts), need.models, need.operations, need.deadLetters];
+  const ops = make("ops", [writeLog, redis, database, ...operations], { after: migrated });
 
   const manifest = make("manifest", [writeLog, manifestsIn(models)], { tolerated: 0 });
   models.notify({
@@ -63,6 +64,8 @@ const manifestsIn = ({ arn }: Models): Need => ({
       actions: ["s3:GetObject", "s3:GetObjectVersion"],
       resources: [$interpolate`${arn}/${manifests}*`],
     },
+    // Without it S3 says AccessDenied, and not NoSuchKey, of an object that is not there any more.
+    { actions: ["s3:ListBucket"], resources: [arn] },
   ],
 });
 

@@ -43,4 +43,6 @@ export function routes(door: Socket, handlers: Functions): void {
   door.route("chat", handlers.chat.arn);
   door.route("resume", handlers.resume.arn);
   door.route("cancel", handlers.cancel.arn);
+  door.route("observe", handlers.observe.arn);
+  door.route("operate", handlers.operate.arn);
 }

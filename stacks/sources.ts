@@ -1,3 +1,5 @@
+import { conversationStream } from "../events/event-log.ts";
+import { eventTable } from "../events/event-log-dynamodb.ts";
 import type { Alarm } from "./alarms.ts";
 import type { Functions } from "./functions.ts";
 import type { Log } from "./log.ts";
@@ -32,6 +34,13 @@ export function sources({
   // What the outbox cannot send is sent by the sweep: it need not hold up the turns after it.
   fromLog("dispatch", handlers.dispatch, log, alarm, {
     ...{ ...noted, maximumRetryAttempts: 5, maximumRecordAgeInSeconds: 3_600 },
+  });
+  // An erasure is owed: it waits for whatever is away, as the history does.
+  const ofConversations = [{ prefix: conversationStream("") }];
+  const pattern = { dynamodb: { Keys: { [eventTable.hashKey]: { S: ofConversations } } } };
+  fromLog("erase", handlers.erase, log, alarm, {
+    ...{ ...noted, maximumRetryAttempts: -1, maximumRecordAgeInSeconds: 12 * 3_600 },
+    filterCriteria: { filters: [{ pattern: JSON.stringify(pattern) }] },
   });
 
   new aws.lambda.EventSourceMapping("ReportsToReport", {

@@ -60,5 +60,6 @@ function history(key: Key, handlers: Functions) {
     },
   });
   api.route("GET /api/{proxy+}", handlers.history.arn);
+  api.route("DELETE /api/conversations/{id}", handlers.history.arn);
   return api;
 }

@@ -25,11 +25,20 @@ const importRule: Record<string, string[]> = {
   events: [],
   cluster: ["events"],
   functions: ["events", "cluster"],
-  stacks: ["cluster", "axon.config.ts", "events/event-log.ts", "events/event-log-dynamodb.ts"],
+  stacks: [
+    ...["cluster", "axon.config.ts", "events/event-log.ts", "events/event-log-dynamodb.ts"],
+    ...["events/data-keys-dynamodb.ts", "events/function-metrics.ts", "events/objectives.ts"],
+  ],
   dataplane: ["events"],
   "dataplane/engine": [],
   client: ["events/socket-protocol.ts"],
-  web: ["client", "events/frames.ts", "events/socket-protocol.ts"],
+  web: [
+    "client",
+    "events/frames.ts",
+    "events/observations.ts",
+    "events/socket-protocol.ts",
+    "events/views.ts",
+  ],
   cli: [
     "client",
     "events",

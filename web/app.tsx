@@ -8,14 +8,17 @@ import { useRoute } from "./route.ts";
 import { ThreadView } from "./thread-view.tsx";
 import { TopBar } from "./top-bar.tsx";
 import { useChat } from "./use-chat.ts";
+import { useMayOperate } from "./use-may-operate.ts";
 
 export function App({ config }: { config: Config }) {
-  const { conversationId } = useRoute();
+  const route = useRoute();
+  const conversationId = route.view === "chat" ? route.conversationId : undefined;
   const [problem, setProblem] = useState<string>();
   const [drawerOpen, setDrawerOpen] = useState(false);
   const [model, setModel] = useState<string>();
   const chat = useChat(config, setProblem);
   const { state, show } = chat;
+  const mayOperate = useMayOperate(config);
 
   useEffect(() => {
     if (conversationId !== undefined) show(conversationId);
@@ -44,6 +47,7 @@ export function App({ config }: { config: Config }) {
         connection={state.connection}
         drawerOpen={drawerOpen}
         onDrawer={() => setDrawerOpen(!drawerOpen)}
+        mayOperate={mayOperate}
       >
         <ModelPicker config={config} model={model} onChoose={setModel} />
       </TopBar>
@@ -55,14 +59,7 @@ export function App({ config }: { config: Config }) {
         onChoose={() => setDrawerOpen(false)}
       />
       <main>
-        {problem !== undefined && (
-          <div className="problem" role="alert">
-            <span>{problem}</span>
-            <button type="button" onClick={() => location.reload()}>
-              Reload
-            </button>
-          </div>
-        )}
+        {problem !== undefined && <Problem text={problem} />}
         <ThreadView key={conversationId ?? newThread} thread={thread} turns={turns} onAsk={ask} />
         <Composer
           key={`composer-${conversationId ?? newThread}`}
@@ -75,6 +72,17 @@ export function App({ config }: { config: Config }) {
           {last !== undefined && !isRunning(last) ? "The answer is complete." : ""}
         </p>
       </main>
+    </div>
+  );
+}
+
+function Problem({ text }: { text: string }) {
+  return (
+    <div className="problem" role="alert">
+      <span>{text}</span>
+      <button type="button" onClick={() => location.reload()}>
+        Reload
+      </button>
     </div>
   );
 }

@@ -32,6 +32,8 @@ export interface TurnView {
   error: { message: string; retryable: boolean } | undefined;
   /** Its place among those that wait, when it was accepted. */
   queuePosition: number | undefined;
+  /** How long the model was to take to wake up, when it was accepted, ms. */
+  warmingMs: number | undefined;
   figures: Figures | undefined;
 }
 
@@ -57,6 +59,7 @@ export type ChatAction =
       conversationId: string;
       revision: string;
       queuePosition: number | undefined;
+      warmingMs: number | undefined;
       at: number;
     }
   | { type: "text"; key: string; text: string }
@@ -96,13 +99,26 @@ export function chatReducer(state: ChatState, action: ChatAction): ChatState {
     case "ended":
       return withTurn(state, action.key, () => ({
         status: statusOf(action.done.finishReason),
-        queuePosition: undefined,
+        ...{ queuePosition: undefined, warmingMs: undefined },
         figures: figuresOf(action.done, action.firstTokenMs),
         error: action.done.error && { message: action.done.error.message, retryable: true },
       }));
     case "failed":
       return withTurn(state, action.key, () => ({ status: "failed", error: action.error }));
   }
+}
+
+/** What a turn waits for that has said nothing yet; undefined where it is not known to wait. */
+export function waitingFor(turn: TurnView): string | undefined {
+  if (!isRunning(turn) || turn.answer !== "") return undefined;
+  const { queuePosition, warmingMs } = turn;
+  if (warmingMs !== undefined) return `Waking the model, about ${durationText(warmingMs)}`;
+  return queuePosition === undefined ? undefined : `Number ${queuePosition} in the queue`;
+}
+
+function durationText(ms: number): string {
+  const seconds = Math.max(1, Math.ceil(ms / 1_000));
+  return seconds < 120 ? `${seconds} s` : `${Math.ceil(seconds / 60)} min`;
 }
 
 export function isRunning(turn: TurnView | undefined): boolean {
@@ -157,7 +173,7 @@ function turnFromRecord(turn: RecordedTurn): TurnView {
     answer: hasEnded ? (turn.answer ?? "") : "",
     status: hasEnded ? status : "running",
     error: error === null ? undefined : { message: error.message, retryable: true },
-    queuePosition: undefined,
+    ...{ queuePosition: undefined, warmingMs: undefined },
     figures: usage && timings ? figuresOf({ usage, timings }) : undefined,
   };
 }
@@ -168,7 +184,8 @@ function withQuestion(
 ): ChatState {
   const turn: TurnView = {
     ...{ key, prompt, turnId: undefined, answer: "", status: "sending" },
-    ...{ revision: undefined, error: undefined, queuePosition: undefined, figures: undefined },
+    ...{ revision: undefined, error: undefined, figures: undefined },
+    ...{ queuePosition: undefined, warmingMs: undefined },
   };
   const before = state.threads[thread]?.turnKeys ?? [];
   const asked = { ...state, turns: { ...state.turns, [key]: turn } };
@@ -180,8 +197,8 @@ function withAcceptance(
   state: ChatState,
   action: Extract<ChatAction, { type: "accepted" }>,
 ): ChatState {
-  const { key, turnId, conversationId, revision, queuePosition, at } = action;
-  const facts = { turnId, revision, queuePosition, status: "running" } as const;
+  const { key, turnId, conversationId, revision, queuePosition, warmingMs, at } = action;
+  const facts = { turnId, revision, queuePosition, warmingMs, status: "running" } as const;
   const accepted = withTurn(state, key, () => facts);
   const fresh = state.threads[newThread];
   const threads = { ...accepted.threads };

@@ -10,6 +10,8 @@ const paths = {
   check: "M4 10.5l4 4 8-9",
   down: "M10 4v12M5 11l5 5 5-5",
   close: "M5 5l10 10M15 5L5 15",
+  gauge: "M3.5 14.5a7 7 0 1 1 13 0M10 13l3.5-4.5",
+  chat: "M4 4.5h12v8.5H9l-3.5 3v-3H4z",
 } as const;
 
 export function Icon({ name }: { name: keyof typeof paths }) {

@@ -1,6 +1,6 @@
-import { type FormEvent, useState } from "react";
-import { App } from "./app.tsx";
+import { type FormEvent, useMemo, useState } from "react";
 import type { StageConfig } from "./config.ts";
+import { Page } from "./page.tsx";
 
 /** Of the tab: whoever closes it has signed out. */
 const storageKey = "axon.credential";
@@ -10,7 +10,7 @@ export function SignIn({ stage }: { stage: StageConfig }) {
   const [credential, setCredential] = useState(
     () => stage.credential ?? sessionStorage.getItem(storageKey) ?? undefined,
   );
-  if (credential !== undefined) return <App config={{ ...stage, credential }} />;
+  if (credential !== undefined) return <SignedIn stage={stage} credential={credential} />;
   return (
     <CredentialForm
       apiUrl={stage.apiUrl}
@@ -20,6 +20,11 @@ export function SignIn({ stage }: { stage: StageConfig }) {
       }}
     />
   );
+}
+
+function SignedIn({ stage, credential }: { stage: StageConfig; credential: string }) {
+  const config = useMemo(() => ({ ...stage, credential }), [stage, credential]);
+  return <Page config={config} />;
 }
 
 function CredentialForm({

@@ -1,30 +1,38 @@
-import { useEffect, useLayoutEffect, useState } from "react";
+import { useLayoutEffect, useSyncExternalStore } from "react";
 
 type Theme = "light" | "dark";
 const storageKey = "axon.theme";
+const darkSystem = "(prefers-color-scheme: dark)";
 
-/** The chosen theme, or the system's as long as none was chosen. */
+/** Everything on the page that shows or sets the theme. */
+const listeners = new Set<() => void>();
+
+/** The chosen theme, or the system's as long as none was chosen; the same one for the whole page. */
 export function useTheme(): [theme: Theme, toggle: () => void] {
-  const [chosen, choose] = useState(() => localStorage.getItem(storageKey) as Theme | null);
-  const [system, setSystem] = useState<Theme>(() => systemTheme());
-  useEffect(() => {
-    const query = matchMedia("(prefers-color-scheme: dark)");
-    const changed = () => setSystem(systemTheme());
-    query.addEventListener("change", changed);
-    return () => query.removeEventListener("change", changed);
-  }, []);
-  const theme = chosen ?? system;
+  const theme = useSyncExternalStore(listen, currentTheme);
   useLayoutEffect(() => {
     document.documentElement.dataset["theme"] = theme;
   }, [theme]);
-  const toggle = () => {
-    const next = theme === "dark" ? "light" : "dark";
-    localStorage.setItem(storageKey, next);
-    choose(next);
-  };
   return [theme, toggle];
 }
 
-function systemTheme(): Theme {
-  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+function listen(changed: () => void): () => void {
+  listeners.add(changed);
+  const query = matchMedia(darkSystem);
+  query.addEventListener("change", changed);
+  return () => {
+    listeners.delete(changed);
+    query.removeEventListener("change", changed);
+  };
+}
+
+function currentTheme(): Theme {
+  const chosen = localStorage.getItem(storageKey);
+  if (chosen === "light" || chosen === "dark") return chosen;
+  return matchMedia(darkSystem).matches ? "dark" : "light";
+}
+
+function toggle(): void {
+  localStorage.setItem(storageKey, currentTheme() === "dark" ? "light" : "dark");
+  for (const changed of listeners) changed();
 }

@@ -1,18 +1,20 @@
 import type { ReactNode } from "react";
 import { Icon } from "./icons.tsx";
-import { useTheme } from "./theme.ts";
+import { operationsAddress } from "./route.ts";
+import { ThemeButton } from "./theme-button.tsx";
 
 interface Props {
   title: string | undefined;
   connection: string;
   drawerOpen: boolean;
   onDrawer: () => void;
+  /** The credential opens the operations page, too. */
+  mayOperate: boolean;
   /** What stands before the colours. */
   children: ReactNode;
 }
 
-export function TopBar({ title, connection, drawerOpen, onDrawer, children }: Props) {
-  const [theme, toggleTheme] = useTheme();
+export function TopBar({ title, connection, drawerOpen, onDrawer, mayOperate, children }: Props) {
   return (
     <header className="bar">
       <button
@@ -32,14 +34,12 @@ export function TopBar({ title, connection, drawerOpen, onDrawer, children }: Pr
         </span>
       )}
       {children}
-      <button
-        type="button"
-        className="quiet"
-        onClick={toggleTheme}
-        aria-label={theme === "dark" ? "Use light colours" : "Use dark colours"}
-      >
-        <Icon name={theme === "dark" ? "sun" : "moon"} />
-      </button>
+      {mayOperate && (
+        <a className="quiet" href={operationsAddress} aria-label="Operations" title="Operations">
+          <Icon name="gauge" />
+        </a>
+      )}
+      <ThemeButton />
     </header>
   );
 }

@@ -1,6 +1,6 @@
 import { memo } from "react";
 import { Answer } from "./answer.tsx";
-import { isRunning, type TurnView } from "./chat-state.ts";
+import { isRunning, type TurnView, waitingFor } from "./chat-state.ts";
 import { CopyButton } from "./copy-button.tsx";
 
 interface Props {
@@ -11,6 +11,7 @@ interface Props {
 /** One question and its answer. */
 export const TurnItem = memo(function TurnItem({ turn, onRetry }: Props) {
   const running = isRunning(turn);
+  const waiting = waitingFor(turn);
   return (
     <article className="turn" aria-busy={running}>
       <h2 className="visually-hidden">You asked</h2>
@@ -19,9 +20,9 @@ export const TurnItem = memo(function TurnItem({ turn, onRetry }: Props) {
       <div className="answer" data-testid="answer" data-status={turn.status}>
         <Answer text={turn.answer} />
         {running && <span className="caret" role="presentation" />}
-        {running && turn.answer === "" && turn.queuePosition !== undefined && (
+        {waiting !== undefined && (
           <span className="hint" role="status">
-            Number {turn.queuePosition} in the queue
+            {waiting}
           </span>
         )}
       </div>

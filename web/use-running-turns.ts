@@ -41,10 +41,12 @@ export function useRunningTurns(latest: RefObject<ChatState>, dispatch: Dispatch
 function actionOf(key: string, update: TurnUpdate, firstTokenMs: number | undefined): ChatAction {
   switch (update.type) {
     case "accepted": {
-      const { turnId, conversationId, revision, queue } = update;
-      const queuePosition = queue?.position;
-      const at = Date.now();
-      return { type: "accepted", key, turnId, conversationId, revision, queuePosition, at };
+      const { turnId, conversationId, revision, queue, warming } = update;
+      const waits = { queuePosition: queue?.position, warmingMs: warming?.estimatedMs };
+      return {
+        ...{ type: "accepted", key, turnId, conversationId, revision, at: Date.now() },
+        ...waits,
+      };
     }
     case "text":
       return { type: "text", key, text: update.text };

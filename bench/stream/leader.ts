@@ -61,6 +61,7 @@ runPart<LeaderOrder, { jobs: Job[] }>(async (order) => {
     },
     tokenizer: {
       encodeChat: () => [1],
+      encodeText: () => [1],
       detokenizer: () => ({ push: stampText, flush: () => "" }),
     },
     writer: new TokenWriter(stream, { now: Date.now, onError: console.error }),

@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 import type { SocketEvent, SocketFunctions } from "../../dataplane/relay/sockets.ts";
 import { socketProtocol } from "../../events/socket-protocol.ts";
-import { watchTurn } from "../../functions/lib/watchers.ts";
+import { watchTurn } from "../../functions/lib/turns/watchers.ts";
 
 const headers = { "Sec-WebSocket-Protocol": socketProtocol };
 

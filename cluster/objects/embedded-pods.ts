@@ -1,6 +1,6 @@
 import type { V1PodTemplateSpec, V1ResourceRequirements } from "@kubernetes/client-node";
 import type { Revision } from "../deployment.ts";
-import { folders, labelsOf, names, ports } from "./names.ts";
+import { folders, labelsOf, names, ports, scrapeAnnotations } from "./names.ts";
 import {
   confined,
   groupPod,
@@ -56,7 +56,10 @@ export function embeddedLeaderPod(
           groupSecret,
         ];
   return {
-    metadata: { labels: labelsOf("leader", revision.revision) },
+    metadata: {
+      labels: labelsOf("leader", revision.revision),
+      annotations: scrapeAnnotations,
+    },
     spec: {
       ...groupPod(context),
       initContainers: [modelFiles(context)],

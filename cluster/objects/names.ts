@@ -55,7 +55,7 @@ export function labelsOf(component: Component, revision?: string): Record<string
 export const ports = {
   /** vLLM's API, on the loopback address of its pod alone. */
   engine: 8_000,
-  /** /live and /ready. */
+  /** /live, /ready and /metrics. */
   probes: 9_090,
   /** The relay's own door. */
   door: 8_080,
@@ -66,6 +66,19 @@ export const ports = {
   /** Ray's head. */
   ray: 6_379,
 } as const;
+
+/**
+ * Annotations of pods that have metrics, by the convention of Prometheus's own examples and of its Helm chart.
+ * PodMonitor would be a definition of the operator's, which need not be in the cluster.
+ */
+export const scrapeAnnotations: Record<string, string> = {
+  "prometheus.io/scrape": "true",
+  "prometheus.io/port": String(ports.probes),
+  "prometheus.io/path": "/metrics",
+};
+
+/** Label of a namespace whose pods may read the metrics. */
+export const scraperLabel = { "axon/scraper": "true" };
 
 export const folders = {
   model: "/model",

@@ -5,7 +5,9 @@ import type {
   V1NetworkPolicyPort,
   V1NetworkPolicySpec,
 } from "@kubernetes/client-node";
-import { labelsOf, namespace, ports, setLabel } from "./names.ts";
+import type { Deployment } from "../deployment.ts";
+import { collectorPort } from "../tracing.ts";
+import { labelsOf, namespace, ports, scraperLabel, setLabel } from "./names.ts";
 import type { ClusterSettings } from "./settings.ts";
 
 /**
@@ -58,11 +60,17 @@ const toPodIdentity: V1NetworkPolicyEgressRule = {
 };
 
 /** For the whole namespace. */
-export function basePolicies(settings: ClusterSettings, hasDoor: boolean): NetworkPolicy[] {
+export function basePolicies(deployment: Deployment, settings: ClusterSettings): NetworkPolicy[] {
   const toRedis: V1NetworkPolicyEgressRule = {
     to: [{ ipBlock: { cidr: settings.vpcCidr } }],
     ports: settings.redisPorts.map(tcp),
   };
+  // Within the VPC: pods have addresses of it, too. What listens at 443 is let through with AWS's services.
+  const port = collectorPort(deployment);
+  const toCollector: V1NetworkPolicyEgressRule[] =
+    port === undefined
+      ? []
+      : [{ to: [{ ipBlock: { cidr: settings.vpcCidr } }], ports: [tcp(port)] }];
   const door = policy("axon-relay-door", {
     podSelector: { matchLabels: labelsOf("relay") },
     policyTypes: ["Ingress"],
@@ -74,9 +82,24 @@ export function basePolicies(settings: ClusterSettings, hasDoor: boolean): Netwo
     policy("axon-stores", {
       podSelector: { matchLabels: { "app.kubernetes.io/name": "axon" } },
       policyTypes: ["Egress"],
-      egress: [toNames, toRedis, toAws, toPodIdentity],
+      egress: [toNames, toRedis, toAws, toPodIdentity, ...toCollector],
     }),
-    ...(hasDoor ? [door] : []),
+    policy("axon-metrics", {
+      podSelector: {
+        matchExpressions: [
+          { key: "app.kubernetes.io/component", operator: "In", values: ["leader", "relay"] },
+        ],
+      },
+      policyTypes: ["Ingress"],
+      // Beside what a group's own policy allows: rules of several policies add up.
+      ingress: [
+        {
+          from: [{ namespaceSelector: { matchLabels: scraperLabel } }],
+          ports: [tcp(ports.probes)],
+        },
+      ],
+    }),
+    ...(deployment.relays.frontDoor ? [door] : []),
   ];
 }
 

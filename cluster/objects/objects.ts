@@ -12,6 +12,7 @@ import type {
   V1ServiceAccount,
 } from "@kubernetes/client-node";
 import type { Deployment, Revision } from "../deployment.ts";
+import { contentVariables, tracingVariables } from "../tracing.ts";
 import {
   axonNamespace,
   nodesBinding,
@@ -69,7 +70,7 @@ export function baseObjects(
     rolloutBinding,
     nodesRole,
     nodesBinding,
-    ...basePolicies(settings, deployment.relays.frontDoor),
+    ...basePolicies(deployment, settings),
     ...relayObjects(deployment, settings),
     ...(withGpus.length > 0 ? [nvidiaDevicePlugin(withGpus)] : []),
     ...(withEfa.length > 0 ? [efaDevicePlugin(withEfa)] : []),
@@ -78,7 +79,7 @@ export function baseObjects(
 
 /** @throws ObjectError where the settings have no queues for the revision */
 export function revisionConfig(
-  { region }: Deployment,
+  deployment: Deployment,
   { revision }: Revision,
   { queues }: ClusterSettings,
 ): V1ConfigMap {
@@ -89,11 +90,13 @@ export function revisionConfig(
     kind: "ConfigMap",
     metadata: { name: revisionName(revision), namespace },
     data: {
-      AWS_REGION: region,
+      AWS_REGION: deployment.region,
       AXON_REVISION: revision,
       AXON_JOBS_QUEUE_URL: urls.jobsQueueUrl,
       AXON_JOBS_DEAD_QUEUE_URL: urls.deadQueueUrl,
       AXON_REPORTS_QUEUE_URL: urls.reportsQueueUrl,
+      ...tracingVariables(deployment),
+      ...contentVariables(deployment),
     },
   };
 }

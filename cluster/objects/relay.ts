@@ -6,7 +6,8 @@ import type {
   V1Service,
 } from "@kubernetes/client-node";
 import type { Deployment } from "../deployment.ts";
-import { labelsOf, names, namespace, ports } from "./names.ts";
+import { tracingVariables } from "../tracing.ts";
+import { labelsOf, names, namespace, ports, scrapeAnnotations } from "./names.ts";
 import { confined, variables } from "./pod-parts.ts";
 import type { ClusterSettings } from "./settings.ts";
 
@@ -36,7 +37,10 @@ export function relayObjects(
       replicas: deployment.relays.count,
       selector: { matchLabels: labels },
       strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
-      template: { metadata: { labels }, spec: relayPod(deployment, settings) },
+      template: {
+        metadata: { labels, annotations: scrapeAnnotations },
+        spec: relayPod(deployment, settings),
+      },
     },
   };
   const door = deployment.relays.frontDoor ? [frontDoor(settings)] : [];
@@ -52,6 +56,7 @@ function relayConfig(deployment: Deployment, { relay }: ClusterSettings): V1Conf
       AWS_REGION: deployment.region,
       AXON_CONNECTIONS_ENDPOINT: relay.connectionsEndpoint,
       AXON_CALLBACKS_PER_SECOND: String(deployment.limits.callbacksPerSecond),
+      ...tracingVariables(deployment),
       ...(deployment.relays.frontDoor && { AXON_FUNCTIONS: JSON.stringify(relay.functions) }),
     },
   };

@@ -7,7 +7,14 @@ import type {
   V1VolumeMount,
 } from "@kubernetes/client-node";
 import type { Revision } from "../deployment.ts";
-import { folders, labelsOf, leaderNameAnnotation, names, ports } from "./names.ts";
+import {
+  folders,
+  labelsOf,
+  leaderNameAnnotation,
+  names,
+  ports,
+  scrapeAnnotations,
+} from "./names.ts";
 import { confined, fromPod, groupPod, variables, workerContainer } from "./pod-parts.ts";
 import { type Machine, ObjectError, type PodContext, patience } from "./settings.ts";
 import {
@@ -141,7 +148,10 @@ export function vllmLeaderPod(context: PodContext, engine: VllmEngine): V1PodTem
   const { revision, settings } = context;
   const command = vllmLeaderCommand(revision, engine, settings.modelBucket);
   return {
-    metadata: { labels: labelsOf("leader", revision.revision) },
+    metadata: {
+      labels: labelsOf("leader", revision.revision),
+      annotations: scrapeAnnotations,
+    },
     spec: {
       ...groupPod(context),
       initContainers: [engineContainer(context, engine, command)],

@@ -121,7 +121,7 @@ class EmbeddedEngine implements Engine {
   }
 
   health(): EngineHealth {
-    const { steps, runningTurns, ...cache } = this.#counters.read();
+    const { steps, stepSeconds, runningTurns, ...cache } = this.#counters.read();
     // The loop may not know yet of those that came or left just now.
     const running = Math.min(runningTurns, this.#queues.size);
     return {
@@ -131,6 +131,7 @@ class EmbeddedEngine implements Engine {
       room: Math.max(0, this.#description.slots - this.#queues.size),
       ranks: this.#group.ranks,
       steps,
+      stepSeconds,
       cache,
     };
   }

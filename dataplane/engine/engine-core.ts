@@ -24,6 +24,7 @@ export class EngineCore {
   #events: RequestEvent[] = [];
   #isRunning = false;
   #steps = 0;
+  #stepMs = 0;
 
   constructor(parts: CoreParts) {
     this.#parts = parts;
@@ -55,7 +56,9 @@ export class EngineCore {
         const step = this.#parts.scheduler.schedule();
         this.#tell();
         if (step === undefined) break;
+        const beganAt = performance.now();
         const tokens = await this.#parts.runStep(step);
+        this.#stepMs += performance.now() - beganAt;
         this.#steps += 1;
         this.#parts.scheduler.postprocess(step, tokens);
         this.#tell();
@@ -73,6 +76,9 @@ export class EngineCore {
 
   #count(): void {
     const { runningCount: runningTurns, cache } = this.#parts.scheduler;
-    this.#parts.counters.write({ steps: this.#steps, runningTurns, ...cache });
+    this.#parts.counters.write({
+      ...{ steps: this.#steps, stepSeconds: this.#stepMs / 1_000, runningTurns },
+      ...cache,
+    });
   }
 }

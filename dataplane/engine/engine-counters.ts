@@ -1,6 +1,7 @@
 /** What the engine's loop tells the main thread without being asked: numbers in shared memory. */
 const names = [
   "steps",
+  "stepSeconds",
   "runningTurns",
   "pages",
   "usedPages",

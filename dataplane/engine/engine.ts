@@ -91,6 +91,8 @@ export interface EngineHealth {
   ranks: { rank: number; pid: number; alive: boolean }[];
   /** Steps run since the start: a busy engine whose number stands still is stuck. */
   steps: number;
+  /** Time spent in them, in seconds, where the engine knows it. */
+  stepSeconds?: number;
   /** Room for keys and values. */
   cache: {
     pages: number;

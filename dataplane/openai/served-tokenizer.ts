@@ -61,6 +61,9 @@ export function servedTokenizer(server: Server, model: string): ChatTokenizer {
       const safe = await Promise.all(messages.map(defused));
       return (await tokenize({ messages: safe, add_generation_prompt: true })).tokens;
     },
+    async encodeText(text) {
+      return (await tokenize({ prompt: text, add_special_tokens: true })).tokens;
+    },
     detokenizer: () => undefined,
   };
 }

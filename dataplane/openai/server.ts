@@ -1,4 +1,5 @@
-import { type Failure, networkCodes } from "../errors.ts";
+import { networkCodes } from "../../events/passing-faults.ts";
+import type { Failure } from "../errors.ts";
 
 /** Where an OpenAI-compatible server is. */
 export interface ServerAddress {

@@ -98,6 +98,7 @@ async function textTokenizer(
   }
   return {
     encodeChat: (messages) => local.encodeChat(messages),
+    encodeText: (text) => local.encodeText(text),
     renderChat(messages) {
       const text = local.render(messages);
       return addsBegin && text.startsWith(beginText) ? text.slice(beginText.length) : text;

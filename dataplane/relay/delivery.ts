@@ -12,8 +12,10 @@ import {
 } from "../../events/redis-keys.ts";
 import { backoffMs } from "../backoff.ts";
 import { classify } from "../errors.ts";
+import type { RelayMeter } from "../metrics/relay-meter.ts";
 import { readEntries } from "../token-stream.ts";
 import type { Connections } from "./connections.ts";
+import type { DeliveryTracer } from "./delivery-tracer.ts";
 import { Feed, hasNews, mayBeCut, type SaidToken, type Watcher } from "./feed.ts";
 import type { WatchRecord } from "./watch-record.ts";
 
@@ -22,6 +24,9 @@ export interface DeliveryDeps {
   connections: Connections;
   logger: Logger;
   now: () => number;
+  /** Where nothing is traced there is none. */
+  tracer?: DeliveryTracer | undefined;
+  meter?: RelayMeter | undefined;
 }
 
 /** The way to the notifications of turns. */
@@ -42,10 +47,12 @@ interface Line {
 /** What a watcher is sent next, and how far that brings it. */
 interface NextFrame {
   watcher: Watcher;
-  frame: ServerFrame;
+  frame: Extract<ServerFrame, { type: "tokens" | "rewind" | "done" }>;
   sent: number;
   epoch: number;
   ends: boolean;
+  /** When its first token was heard of, if it was. */
+  heardAt?: number | undefined;
 }
 
 /** Tokens read from the stream at once. Their text stays far below a message's 128 KB. */
@@ -89,7 +96,7 @@ export class Delivery {
     const feed = this.#feeds.get(message.turnId);
     if (feed === undefined) return;
     feed.heardAt = this.#deps.now();
-    feed.hear(message);
+    feed.hear(message, this.#deps.meter?.clock());
     this.#pumpAll(feed);
   }
 
@@ -111,10 +118,19 @@ export class Delivery {
       ...{ feed, connectionId, sent: has.sent, epoch: has.epoch, checkedEpoch: 0 },
       ...{ catchingUp: true, missing: 0, endSent: false, unsaved: false },
       servedAt: this.#deps.now(),
+      // Who asks again goes on being sent the same answer.
+      trace: before?.trace ?? this.#deps.tracer?.begin(turnId, connectionId),
     };
     feed.watchers.set(connectionId, watcher);
     line.watchers.add(watcher);
     this.#pump(line);
+  }
+
+  /** How many turns are watched, and by how many connections in all. */
+  watched(): { turns: number; watchers: number } {
+    let watchers = 0;
+    for (const feed of this.#feeds.values()) watchers += feed.watchers.size;
+    return { turns: this.#feeds.size, watchers };
   }
 
   knows(turnId: string, connectionId: string): boolean {
@@ -152,6 +168,7 @@ export class Delivery {
         if (relayOf(watcher.connectionId) !== undefined) continue;
         feed.watchers.delete(watcher.connectionId);
         this.#lines.get(watcher.connectionId)?.watchers.delete(watcher);
+        watcher.trace?.end("handed over");
       }
       if (feed.watchers.size === 0) this.#close(feed);
     }
@@ -173,6 +190,8 @@ export class Delivery {
     const deadline = this.#deps.now() + patienceMs;
     while (busy() && this.#deps.now() < deadline) await sleep(5);
     await this.saveProgress();
+    for (const watcher of this.#watchers()) watcher.trace?.end("handed over");
+    await this.#deps.tracer?.settled();
     for (const feed of this.#feeds.values()) this.#close(feed);
     for (const line of this.#lines.values()) line.watchers.clear();
   }
@@ -249,6 +268,8 @@ export class Delivery {
       watcher.epoch = epoch;
       watcher.unsaved = true;
       watcher.servedAt = this.#deps.now();
+      watcher.trace?.delivered(frame);
+      if (this.#deps.meter !== undefined) count(this.#deps.meter, next);
       if (!ends) continue;
       watcher.endSent = true;
       this.#leave(watcher);
@@ -279,7 +300,7 @@ export class Delivery {
       const [from, to, epoch] = [sent + 1, sent + tokens.length, last.epoch];
       const text = tokens.length === 1 ? last.text : tokens.map((token) => token.text).join("");
       const frame = { type: "tokens", turnId, from, to, text, epoch } as const;
-      return { watcher, frame, sent: to, epoch, ends: false };
+      return { watcher, frame, sent: to, epoch, ends: false, heardAt: tokens[0]?.heardAt };
     }
     if (feed.end === undefined || sent < feed.end.lastSeq || watcher.endSent) return undefined;
     if (sent > feed.end.lastSeq) return rewindTo(watcher, feed.end.lastSeq);
@@ -320,6 +341,7 @@ export class Delivery {
     const known = watcher.catchingUp ? undefined : feed.after(sent);
     if (known !== undefined) return known;
     if (!watcher.catchingUp && sent >= feed.lastSeq) return [];
+    this.#deps.meter?.reads[watcher.catchingUp ? "catch_up" : "gap"].add();
     watcher.catchingUp = false;
     const key = turnTokensKey(feed.turnId);
     const entries = await this.#deps.redis.xrange(key, `(${sent}-0`, "+", "COUNT", readTokens);
@@ -367,7 +389,10 @@ export class Delivery {
   }
 
   #detach(line: Line): void {
-    for (const watcher of line.watchers) this.#forget(watcher);
+    for (const watcher of line.watchers) {
+      watcher.trace?.end("gone");
+      this.#forget(watcher);
+    }
     line.watchers.clear();
   }
 
@@ -377,6 +402,7 @@ export class Delivery {
     const { turnId, watchers } = feed;
     // It may have asked anew while its last frame was on its way.
     if (watchers.get(connectionId) !== watcher) return;
+    watcher.trace?.end(watcher.endSent ? "done" : "left");
     watchers.delete(connectionId);
     if (watchers.size === 0) this.#close(feed);
     this.#record.remove(watcher).catch((error: unknown) => {
@@ -384,6 +410,14 @@ export class Delivery {
       this.#deps.logger.warn("a watcher stays in Redis", details);
     });
   }
+}
+
+/** A frame was taken. */
+function count({ frames, tokens, deliveryLatency, clock }: RelayMeter, next: NextFrame): void {
+  const { frame, heardAt } = next;
+  frames[frame.type].add();
+  if (frame.type === "tokens") tokens.add(frame.to - frame.from + 1);
+  if (heardAt !== undefined) deliveryLatency.observe((clock() - heardAt) / 1_000);
 }
 
 const rewindTo = (watcher: Watcher, to: number): NextFrame => {

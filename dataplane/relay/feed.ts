@@ -1,4 +1,5 @@
 import type { StreamEnd, TurnMessage } from "../../events/redis-keys.ts";
+import type { DeliveryTrace } from "./delivery-tracer.ts";
 
 /** This many of a turn's latest tokens are kept; whoever is further behind reads the stream. */
 const tailTokens = 256;
@@ -8,6 +9,8 @@ export interface SaidToken {
   text: string;
   /** Of the leader that wrote it. */
   epoch: number;
+  /** When the notification came, by the relay's own clock; unknown of what was read from the stream. */
+  heardAt?: number | undefined;
 }
 
 /**
@@ -43,7 +46,7 @@ export class Feed {
     return this.end?.lastSeq ?? this.#tailFrom + this.#tail.length - 1;
   }
 
-  hear(message: TurnMessage): void {
+  hear(message: TurnMessage, heardAt?: number): void {
     this.noteEpoch(message.epoch);
     if (message.kind === "end") {
       this.end = message.end;
@@ -55,13 +58,13 @@ export class Feed {
     if (isNewer || from > next) {
       // A new leader goes on after the tokens that it has found, which need not be all of these; and what it
       // said first may have been lost on the way. Notifications were lost also where a gap shows.
-      this.#tail = texts.map((text) => ({ text, epoch }));
+      this.#tail = texts.map((text) => ({ text, epoch, heardAt }));
       this.#tailFrom = from;
     } else if (from < this.#tailFrom) {
       return;
     } else {
       const known = this.#tailFrom + this.#tail.length - from;
-      for (const text of texts.slice(known)) this.#tail.push({ text, epoch });
+      for (const text of texts.slice(known)) this.#tail.push({ text, epoch, heardAt });
     }
     const excess = this.#tail.length - tailTokens;
     if (excess > 0) {
@@ -100,6 +103,8 @@ export interface Watcher {
   servedAt: number;
   /** `sent` has moved since it was last written to Redis. */
   unsaved: boolean;
+  /** Only where deliveries are traced. */
+  trace?: DeliveryTrace | undefined;
 }
 
 /** Something arrived after the last look. */

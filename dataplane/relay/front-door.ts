@@ -66,6 +66,11 @@ export class FrontDoor {
     });
   }
 
+  /** Open connections. */
+  get size(): number {
+    return this.#api.size;
+  }
+
   async listen({ host, port }: { host: string; port: number }): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", reject);

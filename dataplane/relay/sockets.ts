@@ -102,6 +102,10 @@ export class SocketApi {
     return this.#connections.values();
   }
 
+  get size(): number {
+    return this.#connections.size;
+  }
+
   connection(id: string): Connection | undefined {
     return this.#connections.get(id);
   }

@@ -2,6 +2,7 @@ import type { Logger } from "@aws-lambda-powertools/logger";
 import type { Redis } from "ioredis";
 import { redisSubscriber } from "../../events/redis-client.ts";
 import {
+  noticeChannel,
   relayChannel,
   shardChannel,
   turnChannel,
@@ -9,6 +10,7 @@ import {
   watchMessageSchema,
 } from "../../events/redis-keys.ts";
 import { Delivery, type DeliveryDeps, type TurnChannels } from "./delivery.ts";
+import { Notices } from "./notices.ts";
 import { relayPresence } from "./presence.ts";
 import { shardLeases } from "./shard-leases.ts";
 import { takeUp } from "./take-up.ts";
@@ -22,6 +24,8 @@ export interface RelayDeps extends DeliveryDeps {
 export interface Relay {
   /** The shards that it owns. */
   shards(): number[];
+  /** Turns that are watched, and watchers of them. */
+  watched(): { turns: number; watchers: number };
   /** A connection to its own door has closed. */
   forget(connectionId: string): void;
   /** Hands the shards over and closes what the relay has opened. */
@@ -44,18 +48,22 @@ export async function startRelay(relayId: string, deps: RelayDeps): Promise<Rela
   const presence = relayPresence(redis, relayId);
   const watchers = takeUp(redis, relayId, delivery);
 
-  subscriber.on("message", (channel, text) => hear(delivery, logger, channel, text));
+  const owned = new Set<number>();
+  const notices = new Notices({ ...deps, relayId, owned });
+  subscriber.on("message", (channel, text) => hear({ delivery, notices }, logger, channel, text));
   subscriber.on("error", (error) => logger.warn("Redis is away", { error }));
   const warn = (what: string) => (error: unknown) => logger.warn(what, { error: error as Error });
-  await subscriber.subscribe(relayChannel(relayId));
+  await subscriber.subscribe(relayChannel(relayId), noticeChannel);
 
   const leases = shardLeases(redis, relayId, {
     // Subscribes first, so that nothing falls between what the set holds and what is announced.
     async taken(shard) {
       await subscriber.subscribe(shardChannel(shard));
       await watchers.shard(shard);
+      owned.add(shard);
     },
     async lost(shard) {
+      owned.delete(shard);
       await subscriber.unsubscribe(shardChannel(shard));
       await delivery.saveProgress();
       delivery.dropShard(shard);
@@ -85,7 +93,7 @@ export async function startRelay(relayId: string, deps: RelayDeps): Promise<Rela
     clearInterval(checking);
     await Promise.all([stopBeating(), stopLooking()]);
     await subscriber.unsubscribe();
-    await delivery.drain(drainMs);
+    await Promise.all([delivery.drain(drainMs), notices.stop()]);
     await leases.release();
     await presence.leave();
     subscriber.disconnect();
@@ -94,6 +102,7 @@ export async function startRelay(relayId: string, deps: RelayDeps): Promise<Rela
   let stopped: Promise<void> | undefined;
   return {
     shards: () => [...leases.owned],
+    watched: () => delivery.watched(),
     forget: (connectionId) => delivery.forget(connectionId),
     stop() {
       stopped ??= handOver();
@@ -102,10 +111,16 @@ export async function startRelay(relayId: string, deps: RelayDeps): Promise<Rela
   };
 }
 
-function hear(delivery: Delivery, logger: Logger, channel: string, text: string): void {
+function hear(
+  { delivery, notices }: { delivery: Delivery; notices: Notices },
+  logger: Logger,
+  channel: string,
+  text: string,
+): void {
   try {
     const message: unknown = JSON.parse(text);
-    if (channel.startsWith("turn:")) delivery.hearTurn(turnMessageSchema.parse(message));
+    if (channel === noticeChannel) notices.hear(message);
+    else if (channel.startsWith("turn:")) delivery.hearTurn(turnMessageSchema.parse(message));
     else delivery.hearWatch(watchMessageSchema.parse(message));
   } catch (error) {
     logger.error("a notification cannot be read", { channel, error: error as Error });

@@ -4,13 +4,16 @@ import type {
   DynamoDBStreamEvent,
   SQSBatchResponse,
   SQSEvent,
+  SQSRecord,
 } from "aws-lambda";
 import type { Commit } from "../../events/event-log.ts";
 import { commitFromItem } from "../../events/event-log-dynamodb.ts";
-import type { Deps } from "./deps.ts";
+import { parseTraceparent } from "../../events/tracing/trace-context.ts";
+import type { Span } from "../../events/tracing/tracing.ts";
 import { toAxonError } from "./failures.ts";
 import type { RequestLog } from "./request-log.ts";
-import { logRefusal, stack } from "./stack.ts";
+import { logRefusal, type StackDeps, stack } from "./stack.ts";
+import { inSpan } from "./turn-span.ts";
 
 /**
  * Batches of records, from a queue or from the table's stream. Records of one group are handled one
@@ -43,32 +46,63 @@ async function handleLogged(log: RequestLog, handle: () => Promise<void>): Promi
   try {
     await handle();
   } catch (error) {
-    logRefusal(log, toAxonError(error));
+    logRefusal(log, toAxonError(error), { isAnswered: true });
     throw error;
   }
+}
+
+function tellBatch(log: RequestLog, records: number, failures: number): void {
+  log.measure("BatchSize", records);
+  log.measure("BatchFailures", failures);
 }
 
 export type QueueHandler = (event: SQSEvent, context: Context) => Promise<SQSBatchResponse>;
 
 /** The handler of a queue. A message that fails comes again, and at last joins the dead letters. */
 export function queueHandler(
-  deps: Pick<Deps, "logger">,
-  handle: (body: string, log: RequestLog) => Promise<void>,
+  deps: StackDeps,
+  handle: (body: string, log: RequestLog, span: Span | undefined) => Promise<void>,
 ): QueueHandler {
   return stack(deps, { keysOf: () => ({}) }, async (event, { log }) => {
     const failed = await failedOf(
       event.Records,
       (record) => record.attributes.MessageGroupId ?? record.messageId,
-      async ({ messageId, body }) => {
+      async (record) => {
         const own = log.fork();
-        own.add({ messageId });
-        await handleLogged(own, () => handle(body, own));
+        own.add({ messageId: record.messageId });
+        const { tracing } = deps;
+        const start = tracing && messageSpan(record);
+        await inSpan(deps, start, own, (span) =>
+          handleLogged(own, () => handle(record.body, own, span)),
+        );
       },
     );
+    tellBatch(log, event.Records.length, failed.size);
     return {
       batchItemFailures: [...failed].map(({ messageId }) => ({ itemIdentifier: messageId })),
     };
   });
+}
+
+/** The span of a message, in the trace that its sender names: there only where the sender was traced. */
+function messageSpan({ eventSourceARN, messageId, messageAttributes, attributes }: SQSRecord) {
+  const parent = parseTraceparent(messageAttributes["traceparent"]?.stringValue);
+  if (!parent?.isSampled) return undefined;
+  const queue = eventSourceARN.split(":").at(-1) ?? "";
+  return {
+    name: `process ${queue}`,
+    kind: "consumer" as const,
+    parent,
+    attributes: {
+      "faas.trigger": "pubsub",
+      "messaging.system": "aws_sqs",
+      "messaging.operation.name": "process",
+      "messaging.operation.type": "process",
+      "messaging.destination.name": queue,
+      "messaging.message.id": messageId,
+      "axon.receive_count": Number(attributes.ApproximateReceiveCount),
+    },
+  };
 }
 
 export type TableStreamHandler = (
@@ -81,7 +115,7 @@ export type TableStreamHandler = (
  * ones after it are handled again: `handle` must not mind seeing a commit twice.
  */
 export function tableStreamHandler(
-  deps: Pick<Deps, "logger">,
+  deps: StackDeps,
   handle: (commit: Commit, log: RequestLog) => Promise<void>,
 ): TableStreamHandler {
   return stack(deps, { keysOf: () => ({}) }, async (event, { log }) => {
@@ -96,6 +130,7 @@ export function tableStreamHandler(
         await handleLogged(own, () => handle(commitFromItem(dynamodb?.NewImage), own));
       },
     );
+    tellBatch(log, inserts.length, failed.size);
     const first = event.Records.find((record) => failed.has(record));
     const itemIdentifier = first?.dynamodb?.SequenceNumber;
     if (first !== undefined && itemIdentifier === undefined) {

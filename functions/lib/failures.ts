@@ -1,15 +1,6 @@
 import { AxonError } from "../../events/errors.ts";
+import { networkCodes, redisNotReady } from "../../events/passing-faults.ts";
 
-const networkCodes = new Set([
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EPIPE",
-  "ETIMEDOUT",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-]);
 const passingNames = new Set([
   "TimeoutError",
   "NetworkingError",
@@ -24,9 +15,6 @@ const passingNames = new Set([
 /** What ioredis and pg say, without a code, of a connection that broke or never came about. */
 const brokenConnection =
   /^(Connection is closed|None of startup nodes|Failed to refresh slots cache|Cluster is ended|Too many Cluster redirections|Command timed out|Socket timeout|Stream isn't writeable|Connection terminated|timeout (exceeded|expired)|Query read timeout|Client has encountered a connection error)/;
-/** What Redis answers while it starts, fails over or moves slots. */
-const redisNotReady =
-  /^(LOADING|READONLY|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|UNBLOCKED)/;
 /**
  * PostgreSQL's conditions that pass: connection exceptions (08), serialization and deadlock (40),
  * insufficient resources (53), an operator's intervention (57).

@@ -5,9 +5,12 @@ import type {
 } from "aws-lambda";
 import { type AxonError, errorCodes } from "../../events/errors.ts";
 import type { Scope } from "../../events/scopes.ts";
-import { type Identity, requireScope, unauthenticated } from "./authenticate.ts";
+import { parseTraceparent } from "../../events/tracing/trace-context.ts";
+import type { SpanStart } from "../../events/tracing/tracing.ts";
+import { type Identity, unauthenticated } from "./credentials/authenticate.ts";
+import { requireScope } from "./credentials/scopes.ts";
 import type { Deps } from "./deps.ts";
-import type { RequestLog } from "./request-log.ts";
+import type { LogKeys, RequestLog } from "./request-log.ts";
 import { stack } from "./stack.ts";
 
 export interface HttpRequest {
@@ -23,18 +26,40 @@ export type HttpHandler = (
   context: Context,
 ) => Promise<APIGatewayProxyStructuredResultV2>;
 
+/** A path as logs and traces say it: with anything but names in it it may be somebody's text. */
+const loggedPath = (path: string): string =>
+  /^[\w/.-]{1,200}$/.test(path) ? path : "(another path)";
+
+/** What log lines and the trace say of an HTTP request. */
+export const httpTrigger = {
+  keysOf: ({ requestContext: { http } }: APIGatewayProxyEventV2): LogKeys => ({
+    route: `${http.method} ${loggedPath(http.path)}`,
+  }),
+  spanOf: ({
+    headers,
+    requestContext: { http },
+  }: APIGatewayProxyEventV2): SpanStart & { name: string } => ({
+    name: http.method,
+    kind: "server",
+    parent: parseTraceparent(headers["traceparent"]),
+    isBorder: true,
+    attributes: {
+      "faas.trigger": "http",
+      "http.request.method": http.method,
+      "url.path": loggedPath(http.path),
+    },
+  }),
+};
+
 /** The handler of HTTP requests with a Bearer credential that has the scope. What `handle` returns is sent as JSON. */
 export function httpHandler(
-  deps: Pick<Deps, "authenticate" | "logger">,
+  deps: Pick<Deps, "authenticate" | "logger" | "tracing" | "metrics">,
   scope: Scope,
   handle: (request: HttpRequest) => Promise<unknown>,
 ): HttpHandler {
   return stack(
     deps,
-    {
-      keysOf: ({ requestContext: { http } }) => ({ route: `${http.method} ${http.path}` }),
-      refuse: (error) => refusal(error),
-    },
+    { ...httpTrigger, refuse: (error) => refusal(error) },
     async (event, { log }) => {
       const identity = await deps.authenticate(bearerOf(event));
       log.add({ tenantId: identity.tenantId });
@@ -52,7 +77,8 @@ export function httpHandler(
   );
 }
 
-function bearerOf({ headers }: APIGatewayProxyEventV2): string {
+/** @throws AxonError unauthenticated */
+export function bearerOf({ headers }: APIGatewayProxyEventV2): string {
   // API Gateway writes header names in lower case in this version of the event.
   const credential = /^Bearer +(\S+)$/i.exec(headers["authorization"] ?? "")?.[1];
   if (credential === undefined) throw unauthenticated();

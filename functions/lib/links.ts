@@ -15,6 +15,7 @@ import { ConfigurationError, type Environment } from "./provider.ts";
  */
 const linksSchema = z.object({
   EventsTable: z.object({ name: z.string() }).optional(),
+  DataKeysTable: z.object({ name: z.string() }).optional(),
   /** sst.aws.Redis: encrypted in transit, with a password, and in cluster mode unless it is told otherwise. */
   Redis: z
     .object({
@@ -53,9 +54,11 @@ export function environmentWithLinks(env: Environment): Environment {
   return { ...variablesOf(result.data), ...Object.fromEntries(own) };
 }
 
-function variablesOf({ EventsTable, Redis, Store, Socket, ApiKeys, Cluster }: Links): Environment {
+function variablesOf(links: Links): Environment {
+  const { EventsTable, DataKeysTable, Redis, Store, Socket, ApiKeys, Cluster } = links;
   return {
     AXON_EVENTS_TABLE: EventsTable?.name,
+    AXON_DATA_KEYS_TABLE: DataKeysTable?.name,
     REDIS_URL: Redis && `rediss+cluster://${authority(Redis)}`,
     // The certificate must be that of the host, by an authority that Node knows. That of RDS is not among
     // its own: NODE_EXTRA_CA_CERTS=/var/runtime/ca-cert.pem adds it.

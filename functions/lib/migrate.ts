@@ -1,5 +1,5 @@
-import type { Pool } from "pg";
 import { type Migration, migrations } from "../migrations/migrations.ts";
+import type { Database } from "./database.ts";
 import { inTransaction } from "./transaction.ts";
 
 /** Any number will do, as long as nothing else in the database locks the same one. */
@@ -12,7 +12,7 @@ const lockId = 7_190_001;
  * @returns the names of those that it has applied.
  */
 export async function migrate(
-  pool: Pool,
+  pool: Database,
   steps: readonly Migration[] = migrations,
 ): Promise<string[]> {
   await inTransaction(pool, async (client) => {

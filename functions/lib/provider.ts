@@ -1,11 +1,12 @@
 import { Logger } from "@aws-lambda-powertools/logger";
 import * as z from "zod";
 import type { Deps } from "./deps.ts";
+import type { MetricSink } from "./emf.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** What every handler has, whatever else it needs. */
-type Common = "now" | "logger";
+type Common = "now" | "logger" | "tracing" | "metrics";
 
 /**
  * How some of a handler's dependencies are made of the environment. A handler lists the providers that it
@@ -48,7 +49,12 @@ export class ConfigurationError extends Error {
   }
 }
 
-const logLevelSchema = z.object({
+const commonSchema = z.object({
+  /** CloudWatch's namespace for the stage; without it no metrics are written. */
+  AXON_METRICS_NAMESPACE: z
+    .string()
+    .regex(/^(?!AWS\/)[\w./#:-]{1,255}$/, "letters, digits, and . - _ / # :")
+    .optional(),
   LOG_LEVEL: z.enum(["DEBUG", "INFO", "WARN", "ERROR", "SILENT"]).default("INFO"),
 });
 
@@ -59,21 +65,31 @@ const logLevelSchema = z.object({
 export function provide<Name extends keyof Deps>(
   providers: readonly Provider<Name>[],
   env: Environment,
+  tracing?: Deps["tracing"],
 ): Pick<Deps, Name | Common> {
-  const level = logLevelSchema.safeParse(env);
+  const general = commonSchema.safeParse(env);
   const prepared = providers.map((one) => one.prepare(env));
   const problems = prepared.flatMap((one) => ("problems" in one ? one.problems : []));
-  if (!level.success) problems.push(...level.error.issues.map(problemOf));
+  if (!general.success) problems.push(...general.error.issues.map(problemOf));
   // Two providers may read the same variable.
   if (problems.length > 0) throw new ConfigurationError([...new Set(problems)]);
   const logger = new Logger({
     serviceName: "axon-functions",
-    logLevel: level.data?.LOG_LEVEL ?? "INFO",
+    logLevel: general.data?.LOG_LEVEL ?? "INFO",
   });
   const parts = prepared.map((one) => ("make" in one ? one.make(logger) : {}));
-  const common: Pick<Deps, Common> = { now: Date.now, logger };
+  const common: Pick<Deps, Common> = {
+    ...{ now: Date.now, logger, tracing },
+    metrics: metricSink(general.data?.AXON_METRICS_NAMESPACE),
+  };
   // Each provider has promised its own names, and all of them together are `Name`.
   return Object.assign({}, common, ...parts) as Pick<Deps, Name | Common>;
+}
+
+/** Lambda takes every line of the standard output for one of the log, and leaves it as it is. */
+function metricSink(namespace: string | undefined): MetricSink | undefined {
+  if (namespace === undefined) return undefined;
+  return { namespace, write: (line) => void process.stdout.write(`${line}\n`) };
 }
 
 /** JSON in a variable, parsed before the schema of what it holds. */

@@ -13,5 +13,6 @@ export function refusalOf({ issues }: z.ZodError): AxonError {
       ? "prompt_too_long"
       : "invalid_field";
   const problem = unknown.length > 0 ? "is not known here: leave it out" : issue.message;
-  return new AxonError(code, `${field}: ${problem}.`, { field });
+  const isUnknownField = unknown.length > 0;
+  return new AxonError(code, `${field}: ${problem}.`, { field, isUnknownField });
 }

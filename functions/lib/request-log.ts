@@ -1,4 +1,8 @@
 import type { Logger } from "@aws-lambda-powertools/logger";
+import { failureForLog } from "../../events/failure-for-log.ts";
+import type { InvocationMeter } from "./emf.ts";
+
+export { failureForLog };
 
 /** What a log line may say about whom it concerns. Neither text nor credentials are among it. */
 export interface LogKeys {
@@ -9,10 +13,15 @@ export interface LogKeys {
   turnId?: string;
   conversationId?: string;
   tenantId?: string;
+  /** The id of an API key, which is no secret. */
+  keyId?: string | undefined;
   correlationId?: string;
   route?: string;
   stream?: string;
   messageId?: string;
+  /** Of the trace that the work is part of. */
+  traceId?: string;
+  spanId?: string;
 }
 
 /**
@@ -26,15 +35,25 @@ export interface RequestLog {
   info(message: string, details?: LogDetails): void;
   warn(message: string, details?: LogDetails): void;
   error(message: string, details?: LogDetails): void;
+  /** Whom it concerns, as far as is known. */
+  keys(): LogKeys;
+  /** Notes a number, for CloudWatch's metrics: they are lines of the log, too. */
+  measure: InvocationMeter["measure"];
 }
 
 type LogDetails = Record<string, unknown> & { error?: unknown };
 
-export function requestLog(logger: Logger, known: LogKeys): RequestLog {
+export function requestLog(
+  logger: Logger,
+  known: LogKeys,
+  { measure }: Pick<InvocationMeter, "measure">,
+): RequestLog {
   const keys = { ...known };
   return {
     add: (more) => void Object.assign(keys, more),
-    fork: () => requestLog(logger, keys),
+    fork: () => requestLog(logger, keys, { measure }),
+    measure,
+    keys: () => ({ ...keys }),
     info: (message, details) => logger.info(message, { ...keys, ...loggable(details) }),
     warn: (message, details) => logger.warn(message, { ...keys, ...loggable(details) }),
     error: (message, details) => logger.error(message, { ...keys, ...loggable(details) }),
@@ -44,23 +63,4 @@ export function requestLog(logger: Logger, known: LogKeys): RequestLog {
 /** The details with their error cut down to what `failureForLog` leaves of it. */
 function loggable({ error, ...details }: LogDetails = {}): Record<string, unknown> {
   return error === undefined ? details : { ...details, failure: failureForLog(error) };
-}
-
-/**
- * What a log line may say about a failure. Errors carry more than that: ioredis adds the command with
- * its arguments, pg the row, and JSON.parse quotes what it could not read; all of it may be someone's
- * prompt or answer.
- */
-export function failureForLog(error: unknown): Record<string, unknown> {
-  if (!(error instanceof Error)) return { type: typeof error };
-  const { name, message, stack, cause } = error;
-  const { code } = error as { code?: unknown };
-  const frames = stack?.split("\n").filter((line) => /^\s+at /.test(line));
-  return {
-    name,
-    message: error instanceof SyntaxError ? "The text is not valid JSON." : message,
-    ...(typeof code === "string" && { code }),
-    stack: frames?.map((line) => line.trim()),
-    ...(cause !== undefined && { cause: failureForLog(cause) }),
-  };
 }

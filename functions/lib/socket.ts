@@ -9,26 +9,37 @@ import { type ErrorFrame, idSchema, type ServerFrame } from "../../events/frames
 import { limits } from "../../events/limits.ts";
 import { connectionKey, relayOf } from "../../events/redis-keys.ts";
 import { defaultScopes, type Scope } from "../../events/scopes.ts";
-import { type Identity, requireScope, scopesIn } from "./authenticate.ts";
+import { parseTraceparent } from "../../events/tracing/trace-context.ts";
+import type { Span } from "../../events/tracing/tracing.ts";
+import type { Identity } from "./credentials/authenticate.ts";
+import { requireScope, scopesIn } from "./credentials/scopes.ts";
 import type { Deps } from "./deps.ts";
 import { refusalOf } from "./refusals.ts";
 import type { RequestLog } from "./request-log.ts";
-import { stack } from "./stack.ts";
+import { type Invocation, stack } from "./stack.ts";
 
 /** One frame of a client, understood, and who sent it. */
 export interface SocketRequest<Frame> {
   connectionId: string;
   identity: Identity;
   frame: Frame;
+  /** Lambda's own name of the invocation, which its retries keep. */
+  invocationId: string;
   log: RequestLog;
+  span: Span | undefined;
+  /** When the gateway got it, Unix ms. */
+  receivedAt: number;
   /** Sends a frame back. A frame that cannot be delivered now is not the request's failure. */
   answer(frame: ServerFrame): Promise<void>;
 }
 
 /** What answering a frame needs. */
-export type AnswerDeps = Pick<Deps, "sendFrame" | "closeConnection" | "logger">;
+export type AnswerDeps = Pick<
+  Deps,
+  "sendFrame" | "closeConnection" | "logger" | "tracing" | "metrics"
+>;
 /** What it needs to know who has sent it. */
-export type SocketDeps = AnswerDeps & Pick<Deps, "redis">;
+export type SocketDeps = AnswerDeps & Pick<Deps, "redis" | "now">;
 
 export type SocketHandler = (
   event: APIGatewayProxyWebsocketEventV2,
@@ -44,13 +55,16 @@ export function socketHandler<Frame>(
   { schema, scope }: { schema: z.ZodType<Frame>; scope: Scope },
   handle: (request: SocketRequest<Frame>) => Promise<void>,
 ): SocketHandler {
-  return rawSocketHandler(deps, async (event, log, answer) => {
-    const { connectionId } = event.requestContext;
+  return rawSocketHandler(deps, async (event, invocation, answer, span) => {
+    const { log, awsRequestId: invocationId } = invocation;
+    const { connectionId, requestTimeEpoch: receivedAt } = event.requestContext;
     const frame = parseFrame(event, schema);
     const identity = await identityOf(deps, connectionId);
     log.add({ tenantId: identity.tenantId });
+    span?.set({ "axon.tenant.id": identity.tenantId });
     requireScope(identity, scope);
-    await handle({ connectionId, identity, frame, log, answer });
+    const about = { connectionId, identity, invocationId, log, receivedAt, span };
+    await handle({ ...about, frame, answer });
   });
 }
 
@@ -65,8 +79,9 @@ export function rawSocketHandler(
   deps: AnswerDeps,
   handle: (
     event: APIGatewayProxyWebsocketEventV2,
-    log: RequestLog,
+    invocation: Invocation,
     answer: Answer,
+    span: Span | undefined,
   ) => Promise<void>,
 ): SocketHandler {
   const answers = new WeakMap<APIGatewayProxyWebsocketEventV2, ServerFrame[]>();
@@ -91,13 +106,16 @@ export function rawSocketHandler(
         ...namesIn(body),
       }),
       refuse: async (error, event, log) => {
-        if (error instanceof UnknownConnection) return leave(deps, event, log);
-        await answerTo(event, log)(errorFrame(error, namesIn(event.body)));
-        return result(event);
+        if (error instanceof UnknownConnection) return leave(deps, event, log, result(event, 410));
+        const isOver = error instanceof EndedCredential;
+        // With nothing named, a client knows that it is the whole connection that is refused.
+        await answerTo(event, log)(errorFrame(error, isOver ? {} : namesIn(event.body)));
+        return isOver ? leave(deps, event, log, result(event, 410)) : result(event);
       },
+      spanOf: frameSpan,
     },
-    async (event, { log }) => {
-      await handle(event, log, answerTo(event, log));
+    async (event, invocation) => {
+      await handle(event, invocation, answerTo(event, invocation.log), invocation.span);
       return result(event);
     },
   );
@@ -107,6 +125,25 @@ export function rawSocketHandler(
   };
 }
 
+/** The span of a frame, in the trace that its client names: who that is we do not know yet. */
+function frameSpan({ requestContext, body }: APIGatewayProxyWebsocketEventV2) {
+  const { routeKey, requestTimeEpoch, connectionId } = requestContext;
+  const parent = traceparentSchema.safeParse(parseJson(body ?? "")).data?.traceparent;
+  return {
+    name: routeKey,
+    kind: "server" as const,
+    parent: parseTraceparent(parent),
+    isBorder: true,
+    attributes: {
+      "faas.trigger": "http",
+      "axon.connection.id": connectionId,
+      // A cold start and the way through the gateway are before the span.
+      "axon.gateway.wait_ms": Math.max(0, Date.now() - requestTimeEpoch),
+    },
+  };
+}
+const traceparentSchema = z.object({ traceparent: z.string().optional() });
+
 /** Redis has lost whose connection it is. A client whose connection closes shows its credential anew. */
 class UnknownConnection extends AxonError {
   constructor() {
@@ -114,13 +151,22 @@ class UnknownConnection extends AxonError {
   }
 }
 
-/** Closes a connection that is not known; a relay's own door does so itself. */
+/** The key was revoked or rotated, or the credential has expired. Turns that it has asked for go on. */
+class EndedCredential extends AxonError {
+  constructor() {
+    const message = "The credential of this connection was revoked or has expired. Use another.";
+    super("unauthenticated", message);
+  }
+}
+
+/** Closes a connection that may say nothing more; a relay's own door does so itself, told by `ended`. */
 async function leave(
   deps: AnswerDeps,
   { requestContext: { connectionId } }: APIGatewayProxyWebsocketEventV2,
   log: RequestLog,
+  ended: APIGatewayProxyStructuredResultV2,
 ): Promise<APIGatewayProxyStructuredResultV2> {
-  if (relayOf(connectionId) !== undefined) return { statusCode: 410 };
+  if (relayOf(connectionId) !== undefined) return ended;
   await deps.closeConnection(connectionId).catch((error: unknown) => {
     log.warn("a connection was not closed", { error });
   });
@@ -154,9 +200,11 @@ function parseFrame<Frame>(
   throw refusalOf(result.error);
 }
 
-async function identityOf({ redis }: Pick<Deps, "redis">, connectionId: string): Promise<Identity> {
-  const { tenantId, userId, scopes } = await redis.hgetall(connectionKey(connectionId));
+async function identityOf({ redis, now }: SocketDeps, connectionId: string): Promise<Identity> {
+  const { tenantId, userId, scopes, endsAt } = await redis.hgetall(connectionKey(connectionId));
   if (tenantId === undefined || userId === undefined) throw new UnknownConnection();
+  // What is no number ends it, too.
+  if (endsAt !== undefined && !(Number(endsAt) > now())) throw new EndedCredential();
   // A connection that an older `connect` has bound.
   if (scopes === undefined) return { tenantId, userId, scopes: defaultScopes };
   return { tenantId, userId, scopes: scopesIn(scopes) };

@@ -1,3 +1,5 @@
+import { type ApiKeyCommand, type ApiKeyState, apiKey } from "../../events/api-key.ts";
+import type { ApiKeyEvent } from "../../events/api-key-events.ts";
 import {
   type ConversationCommand,
   type ConversationState,
@@ -7,6 +9,7 @@ import type { ConversationEvent } from "../../events/conversation-events.ts";
 import { type Decider, fold } from "../../events/decider.ts";
 import type { DomainEvent } from "../../events/event-catalog.ts";
 import {
+  apiKeyStream,
   conversationStream,
   type EventLog,
   groupStream,
@@ -17,7 +20,7 @@ import { type GroupCommand, type GroupState, group } from "../../events/group.ts
 import { type GroupEvent, groupEventSchema } from "../../events/group-events.ts";
 import { type RolloutCommand, rollout } from "../../events/rollout.ts";
 import { type RolloutEvent, rolloutEventSchema } from "../../events/rollout-events.ts";
-import type { RolloutState } from "../../events/rollout-state.ts";
+import { evolve, initialState, type RolloutState } from "../../events/rollout-state.ts";
 import { type TurnCommand, type TurnState, turn } from "../../events/turn.ts";
 import type { TurnEvent } from "../../events/turn-events.ts";
 
@@ -28,8 +31,14 @@ export interface StreamKind<Command, Event extends DomainEvent, State> {
   isOwn(event: DomainEvent): event is Event;
 }
 
+const conversationTypes: readonly string[] = [
+  "ConversationStarted",
+  "TurnAdded",
+  "ConversationErased",
+] satisfies ConversationEvent["type"][];
+
 export function isConversationEvent(event: DomainEvent): event is ConversationEvent {
-  return event.type === "ConversationStarted" || event.type === "TurnAdded";
+  return conversationTypes.includes(event.type);
 }
 
 export function isTurnEvent(event: DomainEvent): event is TurnEvent {
@@ -60,11 +69,26 @@ export const groups: StreamKind<GroupCommand, GroupEvent, GroupState> = {
   isOwn: (event): event is GroupEvent => groupTypes.has(event.type),
 };
 
+const isRolloutEvent = (event: DomainEvent): event is RolloutEvent => rolloutTypes.has(event.type);
+
 /** By the model's name. */
 export const rollouts: StreamKind<RolloutCommand, RolloutEvent, RolloutState> = {
   decider: rollout,
   nameOf: rolloutStream,
-  isOwn: (event): event is RolloutEvent => rolloutTypes.has(event.type),
+  isOwn: isRolloutEvent,
+};
+
+/** What the log says of a model's rollouts, for who only reads: what decides about them is 12 kB of a bundle. */
+export async function rolloutState(log: EventLog, model: string): Promise<RolloutState> {
+  const commits = await log.read(rolloutStream(model));
+  const events = commits.flatMap((commit) => commit.events).filter(isRolloutEvent);
+  return events.reduce(evolve, initialState());
+}
+
+export const apiKeys: StreamKind<ApiKeyCommand, ApiKeyEvent, ApiKeyState> = {
+  decider: apiKey,
+  nameOf: apiKeyStream,
+  isOwn: (event): event is ApiKeyEvent => "keyId" in event,
 };
 
 /** A stream as it stood when it was read. */

@@ -1,8 +1,9 @@
-import type { Pool, PoolClient } from "pg";
+import type { PoolClient } from "pg";
+import type { Database } from "./database.ts";
 
 /** Runs `work` in a transaction: all of its writes are there in the end, or none. */
 export async function inTransaction<T>(
-  pool: Pool,
+  pool: Database,
   work: (client: PoolClient) => Promise<T>,
 ): Promise<T> {
   const client = await pool.connect();

@@ -1,6 +1,6 @@
 import { ClusterError, type ClusterPort } from "../../events/cluster-port.ts";
 import type { RedisClient } from "../../events/redis-client.ts";
-import { groupOrders } from "../../functions/lib/group-orders.ts";
+import { groupOrders } from "../../functions/lib/rollout/group-orders.ts";
 import type { GroupSupervisor } from "./group-supervisor.ts";
 
 /**

@@ -17,6 +17,7 @@ const groupSchema = z.looseObject({
   groupId: z.string(),
   revision: z.string(),
   ranks: z.array(z.object({ rank: z.number(), pid: z.number() })),
+  probes: z.string().optional(),
 });
 
 export interface StageGroupsOptions {
@@ -125,8 +126,13 @@ function describe({
   child: RunningChild | undefined;
 }): StagePart[] {
   if (child === undefined) return [];
-  const { groupId, revision, ranks } = groupSchema.parse(child.details);
-  return [{ name: nameOf(number), address: revision, pid: child.pid, groupId, ranks }];
+  const { groupId, revision, ranks, probes } = groupSchema.parse(child.details);
+  return [
+    {
+      ...{ name: nameOf(number), address: revision, pid: child.pid, groupId, ranks },
+      ...(probes !== undefined && { metricsUrl: probes }),
+    },
+  ];
 }
 
 /** @throws StageError model_missing */

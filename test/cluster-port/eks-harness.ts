@@ -8,9 +8,9 @@ import {
   nodeGroupLabel,
   nodeGroupName,
 } from "../../cluster/objects/names.ts";
-import { eksCluster } from "../../functions/lib/eks-cluster.ts";
-import { kubernetesApi } from "../../functions/lib/eks-cluster-api.ts";
-import { eksToken } from "../../functions/lib/eks-cluster-token.ts";
+import { kubernetesApi } from "../../functions/lib/eks/api.ts";
+import { eksCluster } from "../../functions/lib/eks/eks-cluster.ts";
+import { eksToken } from "../../functions/lib/eks/token.ts";
 import { machineOf, settings } from "../cluster/deployments.ts";
 import { freshRedis } from "../support/parts.ts";
 import type { ClusterUnderTest } from "./cluster-port.contract.ts";

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ClusterError } from "../../events/cluster-port.ts";
-import { cluster as provided } from "../../functions/lib/cluster.ts";
+import { cluster as provided } from "../../functions/lib/eks/cluster.ts";
 import { provide } from "../../functions/lib/provider.ts";
 import { machineOf, settings } from "../cluster/deployments.ts";
 import { clusterPortContract } from "./cluster-port.contract.ts";

@@ -17,7 +17,7 @@ import {
   turnWatchersKey,
   watcherValue,
 } from "../../events/redis-keys.ts";
-import { watchTurn } from "../../functions/lib/watchers.ts";
+import { watchTurn } from "../../functions/lib/turns/watchers.ts";
 import { eventually } from "../support/eventually.ts";
 import { freshRedis } from "../support/parts.ts";
 import { endAt, jobOf } from "./token-stream.contract.ts";

@@ -3,7 +3,13 @@ import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type StreamToken, type TokenStream, tokenStream } from "../../dataplane/token-stream.ts";
-import { type TurnMessage, turnJobKey, turnKey, turnTokensKey } from "../../events/redis-keys.ts";
+import {
+  type TurnMessage,
+  turnJobKey,
+  turnKey,
+  turnReadKey,
+  turnTokensKey,
+} from "../../events/redis-keys.ts";
 import { MemoryStreams, memoryTokenStream } from "../simulation/memory-streams.ts";
 import { freshRedis } from "../support/parts.ts";
 import { streamOnRedis } from "./redis-stream.ts";
@@ -78,6 +84,21 @@ describe("in Redis", () => {
       expect(hour).toBeLessThanOrEqual(3_600_000);
     }
     expect(jobLeft).toBe(-2);
+  });
+
+  test("who reads over HTTP watches, for as long as they say so", async () => {
+    const turnId = randomUUID();
+    const job = jobOf(turnId, turnId);
+    const stream = tokenStream(redis);
+    const claim = await stream.claim(job, { leaderId: "a", groupId: "g", leaseMs: longLeaseMs });
+    const epoch = claim.status === "claimed" ? claim.epoch : 0;
+    const renewed = async () => (await stream.renewAll([{ job, epoch }], longLeaseMs, 1))[0];
+    await redis.set(turnReadKey(turnId), "1");
+    for (let i = 0; i < 2; i++) expect(await renewed()).toMatchObject({ cancel: undefined });
+    await redis.del(turnReadKey(turnId));
+    await renewed();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(await renewed()).toMatchObject({ cancel: "abandoned" });
   });
 });
 

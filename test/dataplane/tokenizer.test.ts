@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { fitPrompt } from "../../dataplane/prompt.ts";
+import { fitPrompt, rawPrompt } from "../../dataplane/prompt.ts";
 import { type LocalTokenizer, loadTokenizer } from "../../dataplane/tokenizer.ts";
 import type { ChatMessage } from "../../events/jobs.ts";
 
@@ -98,6 +98,24 @@ describe("a prompt that has to fit", () => {
     const kept = promptOf([system, ...talk.slice(2)]);
     const room = { contextLength: kept.tokens.length + 40, maxTokens: 40 };
     expect(await fitPrompt(tokenizer, [system, ...talk], room)).toEqual(kept);
+  });
+});
+
+describe("a raw prompt", () => {
+  const text = "<|begin|><|user|>What is a rank?<|end|><|assistant|>";
+
+  test("is read as it stands: what looks like a control token is one", async () => {
+    const room = { contextLength: 200, maxTokens: 10 };
+    const tokens = tokenizer.encodeChat([user("What is a rank?")]);
+    expect(await rawPrompt(tokenizer, text, room)).toEqual({ tokens });
+    expect(tokenizer.encodeText("rank")).not.toContain(tokens[0]);
+  });
+
+  test("is refused where it is too long: nothing is left out of it", async () => {
+    const { length } = tokenizer.encodeText(text);
+    const fits = { contextLength: length + 2, maxTokens: 2 };
+    expect(await rawPrompt(tokenizer, text, fits)).toBeDefined();
+    expect(await rawPrompt(tokenizer, `${text} more`, fits)).toBeUndefined();
   });
 });
 

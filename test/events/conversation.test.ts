@@ -77,11 +77,18 @@ describe("the title", () => {
 
   test.each([
     ["the first line", "  What is a turn?  \n\nPlease explain.", "What is a turn?"],
+    ["without blanks before its end", "What is a turn? \t\r\nPlease explain.", "What is a turn?"],
     ["all of 80 characters", "x".repeat(80), "x".repeat(80)],
     ["cut at a word", `${"word ".repeat(20)}end`, `${"word ".repeat(15).trim()}…`],
     ["cut within a word that is too long", "y".repeat(100), `${"y".repeat(79)}…`],
     ["never within a character", "😀".repeat(100), `${"😀".repeat(79)}…`],
   ])("is %s", (_, prompt, title) => {
     expect(titleOf(prompt)).toBe(title);
+  });
+
+  test("takes no time to speak of, whatever the prompt is made of", () => {
+    const before = performance.now();
+    expect(titleOf(`Why ${" ".repeat(180_000)}?`)).toBe("Why…");
+    expect(performance.now() - before).toBeLessThan(1_000);
   });
 });

@@ -38,6 +38,18 @@ export function eventLogContract(logOf: () => EventLog): void {
     expect(await logOf().read(conversationStream(newId()))).toEqual([]);
   });
 
+  test("reads a shard backwards, and goes on from any commit", async () => {
+    const log = logOf();
+    const id = newId();
+    const stream = conversationStream(id);
+    const shard = shardOf(stream);
+    const written = [];
+    for (let i = 0; i < 5; i++) written.unshift(await log.append(stream, i, [added(id, i + 1)]));
+    expect((await log.readShardBack(shard, "", 3)).slice(0, 3)).toEqual(written.slice(0, 3));
+    const further = await log.readShardBack(shard, written[2]?.position ?? "", 2);
+    expect(further).toEqual(written.slice(3));
+  });
+
   test("keeps streams apart, even where one's name begins with the other's", async () => {
     const log = logOf();
     const id = newId();
@@ -138,6 +150,23 @@ export function eventLogContract(logOf: () => EventLog): void {
         read.map(({ position }) => position),
       );
     }
+  });
+
+  test("fills a page, however large its commits are", async () => {
+    const log = logOf();
+    const id = newId();
+    const stream = conversationStream(id);
+    const turnId = "x".repeat(120_000);
+    const first = await log.append(stream, 0, [added(id, 1)]);
+    for (let version = 1; version < 12; version++) {
+      await log.append(stream, version, [{ ...added(id, version + 1), turnId }]);
+    }
+    const shard = shardOf(stream);
+    const versions = Array.from({ length: 11 }, (_, i) => i + 2);
+    const later = await log.readShard(shard, first.position, 11);
+    expect(later.map(({ version }) => version)).toEqual(versions);
+    const back = await log.readShardBack(shard, "", 11);
+    expect(back.map(({ version }) => version)).toEqual(versions.toReversed());
   });
 
   test("reads a shard from its start, and nothing after its end", async () => {

@@ -247,6 +247,40 @@ describe("EndUnclaimed", () => {
   });
 });
 
+describe("EndStranded", () => {
+  const endStranded: TurnCommand = {
+    ...{ type: "EndStranded", at: 150, turnId: "t1", epoch: 7, text: "Half" },
+    usage: { promptTokens: 0, completionTokens: 2 },
+    timings: { queuedMs: 10, firstTokenMs: 5, totalMs: 40 },
+    ...{ code: "unavailable", message: "Ask again." },
+  };
+  const facts = {
+    ...({ version: 1, at: 150, turnId: "t1", epoch: 7, text: "Half" } as const),
+    usage: { promptTokens: 0, completionTokens: 2 },
+  };
+  const ended: TurnEvent = {
+    ...{ type: "TurnFailed", ...facts, code: "unavailable", message: "Ask again." },
+  };
+
+  test("fails a turn, with what it has said, whether a leader has had it or not", () => {
+    given(requested).when(endStranded).then(ended);
+    given(requested, started).when(endStranded).then(ended);
+  });
+
+  test("cancels one that was to be cancelled", () => {
+    const timings = { queuedMs: 10, firstTokenMs: 5, totalMs: 40 };
+    given(requested, started, cancelRequested)
+      .when(endStranded)
+      .then({ type: "TurnCancelled", ...facts, timings });
+  });
+
+  test("changes nothing of one that has ended, or that a leader has claimed since", () => {
+    given(requested, started, completed()).when(endStranded).thenNothing();
+    given(requested, started, takenOver(8, 2)).when(endStranded).thenNothing();
+    given(requested, ended).when(reportCancelled).thenNothing();
+  });
+});
+
 describe("the state", () => {
   test("follows a turn through a takeover to its end", () => {
     const events = [requested, started, takenOver(2, 40), cancelRequested, completed(2)];

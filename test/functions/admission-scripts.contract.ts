@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { announceGroup } from "../../dataplane/group.ts";
 import type { RedisClient } from "../../events/redis-client.ts";
-import { admissionKeys, groupKey, groupsKey } from "../../events/redis-keys.ts";
+import { admissionKeys, groupBeatKey, groupKey, groupsKey } from "../../events/redis-keys.ts";
 import type { Priority } from "../../events/turn-events.ts";
 import {
   type AdmissionDeps,
@@ -11,10 +11,11 @@ import {
   admit,
   confirm,
   leave,
+  livingSlots,
   refuseOverload,
   release,
   withdraw,
-} from "../../functions/lib/admission.ts";
+} from "../../functions/lib/admission/admission.ts";
 import { announced } from "../support/announced.ts";
 import { eventually } from "../support/eventually.ts";
 import { keysIn } from "../support/redis-keyspace.ts";
@@ -363,6 +364,23 @@ export function admissionScriptsContract(connect: () => RedisClient): void {
   });
 
   describe("the room of a revision", () => {
+    test("has nothing of a group that drains", async () => {
+      const revision = newRevision();
+      const [stays, drains] = [`group_${randomUUID()}`, `group_${randomUUID()}`];
+      const leaveStaying = announceGroup(redis, stays, announced(revision, 2));
+      const { describe: facts } = announced(revision, 5);
+      const leaveDraining = announceGroup(redis, drains, {
+        describe: () => ({ ...facts(), isAccepting: false }),
+        ...{ drained: () => {}, rotated: () => {} },
+      });
+      for (const groupId of [stays, drains]) {
+        await eventually(async () => (await redis.exists(groupBeatKey(groupId))) === 1);
+      }
+      expect(await livingSlots(redis, revision)).toBe(2);
+      await leaveStaying();
+      await leaveDraining();
+    });
+
     test("is twice the slots of its living groups, and a default while there are none", async () => {
       const revision = newRevision();
       const deps = () => ({

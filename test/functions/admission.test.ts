@@ -17,7 +17,7 @@ import {
 import { cancel } from "../../functions/cancel.ts";
 import { chat } from "../../functions/chat.ts";
 import { dispatch } from "../../functions/dispatch.ts";
-import { type AdmissionSettings, withdraw } from "../../functions/lib/admission.ts";
+import { type AdmissionSettings, withdraw } from "../../functions/lib/admission/admission.ts";
 import type { Deps } from "../../functions/lib/deps.ts";
 import { project } from "../../functions/project.ts";
 import { report } from "../../functions/report.ts";

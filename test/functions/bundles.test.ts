@@ -1,11 +1,16 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { bundle, functionNames } from "./bundle.ts";
+import { processId } from "../../events/ids.ts";
+import { relayConnectionId } from "../../events/redis-keys.ts";
+import { eventually } from "../support/eventually.ts";
+import { traceCollector } from "../support/trace-collector.ts";
+import { bundle, bundleAlone, functionNames } from "./bundle.ts";
 import { bundlesFolder, LambdaProcess } from "./lambda-process.ts";
+import { socketEvent } from "./stage.ts";
 
-/** Nobody waits for `manage`, which has the clients of every store and of the cluster in it. */
-const mostBytes = (name: string) => (name === "manage" ? 600_000 : 500_000);
+/** Of what a function loads when it starts. */
+const mostBytes = 500_000;
 
 let folder: string;
 let bundles: Awaited<ReturnType<typeof bundle>>;
@@ -26,7 +31,7 @@ describe("the bundle of each function", () => {
     const { bytes = Number.NaN, from = new Map<string, number>() } = bundles.get(name) ?? {};
     const largest = [...from].sort(([, a], [, b]) => b - a).slice(0, 5);
     const told = largest.map(([source, size]) => `${source} ${Math.round(size / 1_000)}`);
-    expect(bytes, `kB: ${told.join(", ")}`).toBeLessThanOrEqual(mostBytes(name));
+    expect(bytes, `kB: ${told.join(", ")}`).toBeLessThanOrEqual(mostBytes);
     // Messages in every language that zod knows would be 350 kB.
     expect(from.get("zod") ?? 0).toBeLessThan(130_000);
   });
@@ -34,12 +39,58 @@ describe("the bundle of each function", () => {
   test("holds no client that its function does not use", () => {
     const packagesOf = (name: string) => [...(bundles.get(name)?.from.keys() ?? [])];
     expect(packagesOf("migrate")).not.toContain("ioredis");
-    expect(packagesOf("connect")).not.toContain("pg");
     expect(packagesOf("unrouted")).not.toContain("ioredis");
-    expect(packagesOf("ops")).not.toContain("ioredis");
-    for (const name of functionNames.filter((one) => one !== "connect" && one !== "history")) {
+    expect(packagesOf("manifest")).not.toContain("ioredis");
+    const loadsLater = (name: string) => bundles.get(name)?.later ?? [];
+    expect(loadsLater("chat")).toContain("pg");
+    expect(loadsLater("connect")).not.toContain("pg");
+    // As many of it run as answers are read: each would hold a connection to the database.
+    expect(loadsLater("completions")).not.toContain("pg");
+    const authenticating = ["connect", "history", "completions"];
+    for (const name of functionNames.filter((one) => !authenticating.includes(one))) {
       expect(packagesOf(name), name).not.toContain("jose");
     }
+  });
+
+  test("has apart what traces need and the client of PostgreSQL, which are loaded when they are used", async () => {
+    for (const [name, { from }] of bundles) {
+      const theirs = [...from.keys()].filter((source) => /^(@opentelemetry\/|pg$)/.test(source));
+      expect(theirs, name).toEqual([]);
+    }
+    const { bytes, later } = await bundleAlone("chat", join(folder, "alone"));
+    expect(bytes).toBeLessThanOrEqual(mostBytes);
+    const theirs = [...later].filter(([source]) => source.startsWith("@opentelemetry/"));
+    const theirBytes = theirs.reduce((sum, [, one]) => sum + one, 0);
+    expect(theirBytes).toBeGreaterThan(10_000);
+    expect(theirBytes).toBeLessThan(40_000);
+    expect(later.get("pg")).toBeGreaterThan(10_000);
+  });
+
+  test("traces, where there is somewhere to send spans to", async () => {
+    const collector = await traceCollector();
+    const env = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+      AWS_LAMBDA_FUNCTION_NAME: "unrouted",
+    };
+    const endpoint = { AXON_CONNECTIONS_ENDPOINT: "http://127.0.0.1:1" };
+    const alone = join(folder, "alone");
+    await bundleAlone("unrouted", alone);
+    const lambda = await LambdaProcess.start(join(alone, "unrouted.mjs"), { ...env, ...endpoint });
+    // To a relay's own door: what it has to say is in the result.
+    const connectionId = relayConnectionId(processId("relay"), "a");
+    const invoke = () => lambda.invoke(socketEvent(connectionId, { action: "sing" }));
+    // In time before an invocation has ended: afterwards it may be frozen. On a busy machine the first may
+    // leave its span to the next.
+    const spans = await eventually(async () => {
+      await invoke();
+      return collector.spans().length > 0 && collector.spans();
+    });
+    expect(spans[0]).toMatchObject({
+      ...{ service: "axon-functions", name: "$default" },
+      attributes: { "axon.error.code": "unknown_action" },
+    });
+    await lambda.stop();
+    await collector.stop();
   });
 
   test("loads by itself, without any environment", async () => {

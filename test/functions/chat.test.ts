@@ -560,7 +560,7 @@ describe("a store that is away", () => {
     const connectionId = await stage.open("acme");
     const away = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
     const fail = () => Promise.reject(away);
-    const log = { read: fail, append: fail, readShard: fail };
+    const log = { read: fail, append: fail, readShard: fail, readShardBack: fail };
     const before = await footprint();
     const frame = newFrame({ requestId: "away" });
     await chat({ ...stage.deps, log })(socketEvent(connectionId, frame), context);

@@ -13,9 +13,10 @@ import {
 } from "../../events/redis-keys.ts";
 import { type ConnectEvent, connect } from "../../functions/connect.ts";
 import { disconnect } from "../../functions/disconnect.ts";
-import { authenticator } from "../../functions/lib/authenticate.ts";
+import { apiKeyCheck } from "../../functions/lib/credentials/api-key-check.ts";
+import { authenticator } from "../../functions/lib/credentials/authenticate.ts";
 import { lazyRedis } from "../../functions/lib/redis.ts";
-import { watchTurn } from "../../functions/lib/watchers.ts";
+import { watchTurn } from "../../functions/lib/turns/watchers.ts";
 import { context, logger, type Stage, socketEvent, startStage } from "./stage.ts";
 
 const audience = "axon";
@@ -122,7 +123,7 @@ describe("connect", () => {
 
   test("says that it is unavailable, not that the token is bad, when its issuer is away", async () => {
     const token = await signed({ sub: "ada", tenantId: "acme" });
-    const authenticate = authenticator([], {
+    const authenticate = authenticator([], apiKeyCheck(stage.deps.log), {
       jwksUrl: "http://127.0.0.1:9/keys",
       issuer,
       audience,

@@ -1,3 +1,4 @@
+import { Writable } from "node:stream";
 import type { Context } from "aws-lambda";
 
 /**
@@ -36,9 +37,47 @@ function contextOf(id: number, timeoutMs: number): Context {
   };
 }
 
+/** What a function that streams has said: the head of its answer, and the pieces of its body. */
+export interface Streamed {
+  head: unknown;
+  chunks: string[];
+}
+
+/** Handlers that were told to stream: they are given somewhere to write to. */
+const streaming = new WeakSet<object>();
+const heads = new WeakMap<Writable, unknown>();
+Object.assign(globalThis, {
+  awslambda: {
+    streamifyResponse(handler: object) {
+      streaming.add(handler);
+      return handler;
+    },
+    HttpResponseStream: {
+      from(stream: Writable, head: unknown) {
+        heads.set(stream, head);
+        return stream;
+      },
+    },
+  },
+});
+
+type Streaming = (event: unknown, stream: Writable, context: Context) => Promise<void>;
+
+async function streamed(handler: Streaming, event: unknown, context: Context): Promise<Streamed> {
+  const chunks: string[] = [];
+  const stream = new Writable({
+    write(chunk, _encoding, done) {
+      chunks.push(String(chunk));
+      done();
+    },
+  });
+  await handler(event, stream, context);
+  return { head: heads.get(stream), chunks };
+}
+
 const startedAt = performance.now();
 const { handler } = (await import(file)) as {
-  handler: (event: unknown, context: Context) => Promise<unknown>;
+  handler: ((event: unknown, context: Context) => Promise<unknown>) & Streaming;
 };
 const initMs = performance.now() - startedAt;
 
@@ -49,7 +88,11 @@ process.on("message", async (order: Order) => {
   }
   const { id, event, timeoutMs } = order;
   try {
-    send({ kind: "result", id, result: await handler(event, contextOf(id, timeoutMs)) });
+    const context = contextOf(id, timeoutMs);
+    const result = streaming.has(handler)
+      ? await streamed(handler, event, context)
+      : await handler(event, context);
+    send({ kind: "result", id, result });
   } catch (error) {
     const { name, message, stack } = error as Error;
     send({ kind: "error", id, error: { name, message, stack } });

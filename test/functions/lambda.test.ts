@@ -12,18 +12,22 @@ import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { EventLog } from "../../events/event-log.ts";
 import { dynamoDbEventLog } from "../../events/event-log-dynamodb.ts";
 import { connectionKey, turnSentKey } from "../../events/redis-keys.ts";
+import { migrations } from "../../functions/migrations/migrations.ts";
 import { startStoreProxy } from "../faults/store-proxy.ts";
 import { eventually } from "../support/eventually.ts";
 import {
   awsClientConfig,
   freshDatabase,
+  freshKeyTable,
   freshQueue,
   freshRedis,
   freshTable,
   parts,
 } from "../support/parts.ts";
+import { leadTurn } from "./api-stage.ts";
 import { bundle } from "./bundle.ts";
 import { bundlesFolder, LambdaProcess } from "./lambda-process.ts";
+import type { Streamed } from "./lambda-runtime.ts";
 import {
   endReport,
   eventTypes,
@@ -41,6 +45,7 @@ import {
 
 const names = [
   "chat",
+  "completions",
   "connect",
   "history",
   "migrate",
@@ -66,10 +71,11 @@ beforeAll(async () => {
   folder = mkdtempSync(join(bundlesFolder, "lambda-"));
   const gateway = createServer((_request, response) => void response.end());
   await new Promise<void>((resolve) => gateway.listen(0, "127.0.0.1", resolve));
-  const [redisUrl, databaseUrl, table, queue] = await Promise.all([
+  const [redisUrl, databaseUrl, table, keyTable, queue] = await Promise.all([
     freshRedis(),
     freshDatabase(),
     freshTable(),
+    freshKeyTable(),
     freshQueue(),
     bundle(names, folder),
   ]);
@@ -80,6 +86,8 @@ beforeAll(async () => {
     REDIS_URL: redisUrl,
     DATABASE_URL: databaseUrl,
     AXON_EVENTS_TABLE: table,
+    AXON_DATA_KEYS_TABLE: keyTable,
+    AXON_REPORTS_QUEUE_URL: queue.url,
     AXON_CONNECTIONS_ENDPOINT: `http://127.0.0.1:${port}`,
     AXON_MODELS: JSON.stringify([{ ...guide, queueUrl: queue.url }]),
     AXON_API_KEYS: JSON.stringify([apiKey]),
@@ -168,10 +176,11 @@ describe("the configuration", () => {
   });
 
   test("is not asked for more than the function uses", async () => {
-    const { REDIS_URL = "", DATABASE_URL = "", AXON_EVENTS_TABLE = "" } = env;
+    const { REDIS_URL = "", DATABASE_URL = "" } = env;
+    const { AXON_EVENTS_TABLE = "", AXON_DATA_KEYS_TABLE = "" } = env;
     const endpoint = { AWS_ENDPOINT_URL_DYNAMODB: env["AWS_ENDPOINT_URL_DYNAMODB"] ?? "" };
     const lambda = await LambdaProcess.start(join(folder, "project.mjs"), {
-      ...{ REDIS_URL, DATABASE_URL, AXON_EVENTS_TABLE, ...endpoint },
+      ...{ REDIS_URL, DATABASE_URL, AXON_EVENTS_TABLE, AXON_DATA_KEYS_TABLE, ...endpoint },
     });
     running.push(lambda);
     expect(await lambda.invoke(tableEvent([]))).toEqual({ batchItemFailures: [] });
@@ -336,14 +345,13 @@ describe("a function that is killed", { timeout: 120_000 }, () => {
       start("migrate", { DATABASE_URL }),
     ]);
     const results = await Promise.all(both.map((lambda) => lambda.invoke({})));
-    for (const result of results) expect(result).toMatchObject({ schema: "0003_revisions.sql" });
+    for (const result of results) expect(result).toMatchObject({ schema: migrations.at(-1)?.name });
     const client = new Client({ connectionString: DATABASE_URL });
     await client.connect();
     const { rows } = await client.query("SELECT name FROM migrations ORDER BY name");
-    const steps = ["0001_history.sql", "0002_epoch.sql", "0003_revisions.sql"];
-    expect(rows).toEqual(steps.map((name) => ({ name })));
+    expect(rows).toEqual(migrations.map(({ name }) => ({ name })));
     await client.end();
-    expect(await both[0]?.invoke({})).toEqual({ applied: [], schema: "0003_revisions.sql" });
+    expect(await both[0]?.invoke({})).toEqual({ applied: [], schema: migrations.at(-1)?.name });
   });
 });
 
@@ -361,6 +369,34 @@ test("ops answers from its bundle: a command, the state, and a refusal", async (
   expect(await ops.invoke({ command: "pause", model, rolloutId: "other" })).toMatchObject({
     ...{ ok: false, error: { code: "rollout_not_found", retryable: false } },
   });
+});
+
+test("completions streams from its bundle: the head first, then the answer as it is said", async () => {
+  const lambda = await start("completions");
+  // Among the jobs of turns that other tests have left.
+  const prompt = `Hello ${randomUUID()}`;
+  const request = {
+    ...httpEvent("/v1/chat/completions", { method: "POST" }),
+    headers: { authorization: `Bearer ${secretKey}` },
+    body: JSON.stringify({ stream: true, messages: [{ role: "user", content: prompt }] }),
+  };
+  const answer = lambda.invoke(request);
+  const job = await eventually(async () =>
+    (await takeJobs(sqs, queueUrl)).find(({ messages }) => messages.at(-1)?.content === prompt),
+  );
+  const leader = await leadTurn(redis, job, "leader");
+  await leader.say(1, "One");
+  await leader.end(1);
+  const { head, chunks } = (await answer) as Streamed;
+  expect(head).toMatchObject({
+    statusCode: 200,
+    headers: { "content-type": "text/event-stream; charset=utf-8", "x-request-id": job.turnId },
+  });
+  expect(chunks.length).toBeGreaterThan(3);
+  expect(chunks.join("")).toContain('"content":"One"');
+  expect(chunks.at(-1)).toBe("data: [DONE]\n\n");
+  const refused = (await lambda.invoke({ ...request, body: "{}" })) as Streamed;
+  expect(refused.head).toMatchObject({ statusCode: 400 });
 });
 
 describe("a batch", () => {

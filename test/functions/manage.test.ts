@@ -4,7 +4,7 @@ import { groupStream, rolloutStream } from "../../events/event-log.ts";
 import { routeKey } from "../../events/redis-keys.ts";
 import { statusOf } from "../../events/rollout-state.ts";
 import { execute } from "../../functions/lib/execute.ts";
-import { readWeights } from "../../functions/lib/routing.ts";
+import { readWeights } from "../../functions/lib/rollout/routing.ts";
 import { turns } from "../../functions/lib/streams.ts";
 import { manage } from "../../functions/manage.ts";
 import { commandOf } from "../../functions/report.ts";
@@ -39,6 +39,20 @@ test("a revision that is adopted serves: its group is ready, and the weights are
   expect(await weightsNow()).toEqual([{ revision: one.revision(1), percent: 100 }]);
   const answer = await one.ask("status");
   expect(answer).toMatchObject({ ok: true, status: { groups: [{ status: "ready", slots: 4 }] } });
+});
+
+test("a revision on its way out has no turns that have ended by the log, told or not", async () => {
+  const old = one.revision(1);
+  const turnId = await one.turn(old, { end: "started" });
+  await one.ask("retire", { revision: old });
+  await one.tick();
+  expect(await one.types()).not.toContain("RevisionDraining");
+  const report = commandOf(endReport(turnId, "It is."));
+  await execute(one.deps.log, turns, turnId, () => report);
+  for (let i = 0; i < 5; i++) await one.tick();
+  expect((await one.types()).slice(-3)).toEqual([
+    ...["GroupReleased", "GroupRemoved", "RevisionRetired"],
+  ]);
 });
 
 test("a rollout moves the traffic step by step, and the old revision retires when its turns have ended", async () => {

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { admissionKeys, groupDrainKey, groupsKey } from "../../events/redis-keys.ts";
-import { admit, leave } from "../../functions/lib/admission.ts";
-import { observe } from "../../functions/lib/observe.ts";
-import { observeGroups } from "../../functions/lib/observe-groups.ts";
-import { observeLoad, observeMeasures } from "../../functions/lib/observe-turns.ts";
+import { admit, leave } from "../../functions/lib/admission/admission.ts";
+import { observe } from "../../functions/lib/rollout/observe.ts";
+import { observeGroups } from "../../functions/lib/rollout/observe-groups.ts";
+import { observeLoad, observeMeasures } from "../../functions/lib/rollout/observe-turns.ts";
 import { load, turns } from "../../functions/lib/streams.ts";
 import { RolloutStage } from "./rollout-stage.ts";
 import type { Stage } from "./stage.ts";

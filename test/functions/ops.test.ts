@@ -2,8 +2,9 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { fold } from "../../events/decider.ts";
 import { rollout } from "../../events/rollout.ts";
+import type { OpsAnswer } from "../../functions/lib/operations/run-operation.ts";
 import { rollouts } from "../../functions/lib/streams.ts";
-import { type OpsAnswer, ops } from "../../functions/ops.ts";
+import { ops } from "../../functions/ops.ts";
 import { RolloutStage } from "./rollout-stage.ts";
 import { context, type Stage } from "./stage.ts";
 
@@ -39,6 +40,24 @@ describe("commands", () => {
       weights: [{ revision: one.revision(1), percent: 100 }],
       rollout: { rolloutId: "r2", by: "ann", reason: "to try", steps: [20, 100], percent: 0 },
       gates: { limits: { minimumTurns: 50 }, measured: [], judged: null },
+    });
+  });
+
+  test("scale changes how many groups serve, without a rollout", async () => {
+    await one.adopt();
+    const answer = good(await one.ask("scale", { min: 2, max: 3, by: "ann", reason: "a fair" }));
+    expect(answer.recorded).toMatchObject([
+      { type: "RevisionScaled", scale: { min: 2, max: 3 }, by: "ann", reason: "a fair" },
+    ]);
+    await one.tick();
+    expect([...one.cluster.groups.keys()]).toEqual([0, 1].map((n) => `${one.revision(1)}-${n}`));
+    expect(await one.ask("scale", { min: 4 })).toMatchObject({
+      ok: false,
+      error: { code: "invalid_field", field: "min" },
+    });
+    expect(await one.ask("scale", { most: 4 })).toMatchObject({
+      ok: false,
+      error: { code: "invalid_field", field: "most" },
     });
   });
 
@@ -104,7 +123,7 @@ describe("commands", () => {
 
 describe("a refusal says what to do", () => {
   test.each([
-    [{}, "command", /must be one of start, pause/],
+    [{}, "command", /must be one of observe, start, pause/],
     [{ command: "launch" }, "command", /not "launch"/],
     [{ command: "start", revision: "a/b" }, "revision", /letters, digits/],
     [{ command: "start", revision: "b", steps: [50, 20] }, "steps", /above the one before/],

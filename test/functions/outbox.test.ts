@@ -153,6 +153,7 @@ describe("sweep", () => {
     early: 0,
     held: 0,
     ended: 0,
+    stranded: 0,
     failed: 0,
   };
 

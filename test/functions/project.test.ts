@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { DomainEvent } from "../../events/event-catalog.ts";
 import { type Commit, conversationStream, rolloutStream } from "../../events/event-log.ts";
 import { turnIdFor } from "../../events/ids.ts";
 import { contextKey } from "../../events/redis-keys.ts";
@@ -8,11 +9,14 @@ import { chat } from "../../functions/chat.ts";
 import { dispatch } from "../../functions/dispatch.ts";
 import { lazyDatabase } from "../../functions/lib/database.ts";
 import { execute } from "../../functions/lib/execute.ts";
+import { eraseRows } from "../../functions/lib/history/projection.ts";
 import { migrate } from "../../functions/lib/migrate.ts";
 import { rollouts } from "../../functions/lib/streams.ts";
+import { migrations } from "../../functions/migrations/migrations.ts";
 import { project } from "../../functions/project.ts";
 import { report } from "../../functions/report.ts";
 import { adopt, model } from "../events/rollout/histories.ts";
+import { eventually } from "../support/eventually.ts";
 import { freshDatabase, freshRedis } from "../support/parts.ts";
 import {
   context,
@@ -147,6 +151,59 @@ describe("project", () => {
     );
   });
 
+  test("never waits for more connections than there are, however much there is to tell", async () => {
+    const { log, database } = stage.deps;
+    const ids = Array.from({ length: 20 }, () => `conv_${randomUUID()}`);
+    const started = (conversationId: string) => ({
+      ...{ type: "ConversationStarted", version: 1, at: Date.now() },
+      ...{ conversationId, tenantId: "acme", title: "One?" },
+    });
+    const commits = await Promise.all(
+      ids.map((id) => log.append(conversationStream(id), 0, [started(id) as DomainEvent])),
+    );
+    const asked = { now: 0, most: 0 };
+    const connect = async () => {
+      asked.most = Math.max(asked.most, ++asked.now);
+      const client = await database.connect();
+      const release = () => {
+        asked.now--;
+        client.release();
+      };
+      return { query: client.query.bind(client), release };
+    };
+    const counted: typeof database = Object.assign(Object.create(database), { connect });
+    const tell = project({ ...stage.deps, database: counted });
+    // Two shards of the log at the same time.
+    const halves = [commits.slice(0, 10), commits.slice(10)].map((half) => tableEvent(half));
+    await Promise.all(halves.map((half) => tell(half, context)));
+    expect((await rows())["conversations"]).toHaveLength(20);
+    expect(asked.most).toBe(4);
+    expect(asked.now).toBe(0);
+  });
+
+  test("does not stand in the way of who erases the conversation meanwhile", async () => {
+    const { turnId, conversationId } = await ask("One?");
+    await run(await stage.commits());
+    // One commit says that it was started and how it has ended.
+    await tellOf(endReport(turnId, "It is one."));
+    const ended = (await stage.commits()).slice(-1);
+    const { database } = stage.deps;
+    const eraser = await database.connect();
+    await eraser.query("BEGIN");
+    await eraser.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [
+      conversationStream(conversationId),
+    ]);
+    const told = run(ended);
+    await eventually(async () => {
+      const waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+      return (await database.query(waiting)).rows.length > 0;
+    });
+    await eraseRows(eraser, conversationId);
+    await eraser.query("COMMIT");
+    eraser.release();
+    expect(await told).toEqual(none);
+  });
+
   test("is the same after every commit came twice", async () => {
     const commits = await write();
     await run(commits);
@@ -270,8 +327,8 @@ describe("migrate", () => {
   test("applies each file once, also when two processes start together", async () => {
     const database = lazyDatabase(await freshDatabase(), logger);
     const applied = await Promise.all([migrate(database), migrate(database)]);
-    const names = ["0001_history.sql", "0002_epoch.sql", "0003_revisions.sql"];
-    expect(applied.flat().sort()).toEqual(names);
+    const names = migrations.map(({ name }) => name);
+    expect(applied.flat().sort()).toEqual(names.toSorted());
     expect(await migrate(database)).toEqual([]);
     const { rows: known } = await database.query("SELECT name FROM migrations");
     expect(known).toEqual(names.map((name) => ({ name })));

@@ -112,7 +112,7 @@ describe("a batch of reports", () => {
     const event = reportsEvent(startedReport(turnId), endReport(turnId, "Hi."));
     const away = Object.assign(new Error("socket hang up"), { code: "ECONNRESET" });
     const fail = () => Promise.reject(away);
-    const log = { read: fail, append: fail, readShard: fail };
+    const log = { read: fail, append: fail, readShard: fail, readShardBack: fail };
     const result = await report({ ...stage.deps, log })(event, context);
     expect(result.batchItemFailures).toHaveLength(2);
     expect(await handle(event)).toEqual(none);

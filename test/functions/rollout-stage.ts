@@ -5,10 +5,11 @@ import type { RolloutState } from "../../events/rollout-state.ts";
 import type { TurnCommand } from "../../events/turn.ts";
 import type { Deps } from "../../functions/lib/deps.ts";
 import { execute } from "../../functions/lib/execute.ts";
-import { tell } from "../../functions/lib/projection.ts";
+import { tell } from "../../functions/lib/history/projection.ts";
+import type { OpsAnswer } from "../../functions/lib/operations/run-operation.ts";
 import { load, rollouts, turns } from "../../functions/lib/streams.ts";
 import { manage } from "../../functions/manage.ts";
-import { type OpsAnswer, ops } from "../../functions/ops.ts";
+import { ops } from "../../functions/ops.ts";
 import { TestCluster } from "./rollout-cluster.ts";
 import { context, guide, type Stage, startStage } from "./stage.ts";
 
@@ -82,11 +83,13 @@ export class RolloutStage {
     {
       end,
       isTold = true,
+      tenantId = "acme",
       firstTokenMs = 100,
       code = "internal",
     }: {
       end?: "completed" | "failed" | "started";
       isTold?: boolean;
+      tenantId?: string;
       firstTokenMs?: number;
       code?: string;
     } = {},
@@ -101,7 +104,7 @@ export class RolloutStage {
     };
     const commands: TurnCommand[] = [
       {
-        ...{ type: "RequestTurn", at, turnId, conversationId: `conv_${turnId}`, tenantId: "acme" },
+        ...{ type: "RequestTurn", at, turnId, conversationId: `conv_${turnId}`, tenantId },
         ...{ model: this.model, revision, prompt: "Is it?", priority: "interactive" },
         ...{ sampling: { ...guide.sampling, seed: 1 }, correlationId: "test" },
       },

@@ -6,7 +6,13 @@ import { routeKey } from "../../events/redis-keys.ts";
 import type { Weight } from "../../events/rollout-events.ts";
 import { chat } from "../../functions/chat.ts";
 import { modelCatalog } from "../../functions/lib/models.ts";
-import { readWeights, revisionFor, route, setWeights } from "../../functions/lib/routing.ts";
+import {
+  readWeights,
+  revisionFor,
+  route,
+  setWeights,
+} from "../../functions/lib/rollout/routing.ts";
+import { ops } from "../../functions/ops.ts";
 import { context, guide, type Stage, socketEvent, startStage } from "./stage.ts";
 
 const weightsOf = (percent: number): Weight[] =>
@@ -78,10 +84,11 @@ afterAll(() => stage.close());
 
 const newModel = () => `model-${randomUUID()}`;
 
+const read = (model: string) => readWeights(stage.deps.redis, model);
+
 describe("the weights in Redis", () => {
   const set = (model: string, percent: number, version: number) =>
     setWeights(stage.deps.redis, model, weightsOf(percent), version);
-  const read = (model: string) => readWeights(stage.deps.redis, model);
 
   test("are those of the highest version, however they come", async () => {
     const model = newModel();
@@ -154,6 +161,26 @@ describe("a chat", () => {
   test("is refused while the model is out of service", async () => {
     await put("[]");
     expect(await ask()).toMatchObject({ type: "error", code: "unknown_model", field: "model" });
+  });
+
+  test("finds the weights in the log when Redis has lost them, also that the model is retired", async () => {
+    const model = newModel();
+    const queueUrl = stage.deps.models.all()[0]?.queueUrl ?? "";
+    const revisions = ["guide-3", "guide-4"].map((revision) => ({ ...guide, model, revision }));
+    const models = modelCatalog(
+      revisions.map((one, i) => ({ ...one, queueUrl, default: i === 0 })),
+    );
+    const deps = { ...stage.deps, models };
+    const command = (payload: object) => ops(deps)({ model, ...payload }, context);
+    const inForce = async () => (await route(deps, model, "c1", log)).revision;
+    expect(await inForce()).toBe("guide-3");
+    await command({ command: "adopt", revision: "guide-4", groupIds: ["guide-4-0"] });
+    expect(await inForce()).toBe("guide-4");
+    expect(await read(model)).toMatchObject({ weights: [{ revision: "guide-4", percent: 100 }] });
+    await command({ command: "retire", revision: "guide-4" });
+    await stage.deps.redis.del(routeKey(model));
+    await expect(inForce()).rejects.toMatchObject({ code: "unknown_model" });
+    expect(await read(model)).toMatchObject({ weights: [], version: 2 });
   });
 
   test("may come again where the weights cannot be read", async () => {

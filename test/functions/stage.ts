@@ -16,14 +16,20 @@ import type {
   SQSEvent,
 } from "aws-lambda";
 import { ClusterError } from "../../events/cluster-port.ts";
+import { dynamoDbKeyRegister } from "../../events/data-key-register.ts";
+import { cachedDataKeys } from "../../events/data-keys.ts";
+import { dynamoDbDataKeys } from "../../events/data-keys-dynamodb.ts";
 import type { DomainEvent } from "../../events/event-catalog.ts";
 import { type Commit, type EventLog, logShards } from "../../events/event-log.ts";
 import { dynamoDbEventLog, itemFromCommit } from "../../events/event-log-dynamodb.ts";
+import { sealedEventLog } from "../../events/event-log-sealed.ts";
 import type { ServerFrame } from "../../events/frames.ts";
 import { type Job, jobSchema, type Report } from "../../events/jobs.ts";
+import { dynamoDbLogEraser } from "../../events/log-eraser.ts";
 import { connectionKey, type StreamEnd, turnKey, turnTokensKey } from "../../events/redis-keys.ts";
 import { defaultScopes, type Scope } from "../../events/scopes.ts";
-import { authenticator, type TokenIssuer } from "../../functions/lib/authenticate.ts";
+import { apiKeyCheck } from "../../functions/lib/credentials/api-key-check.ts";
+import { authenticator, type TokenIssuer } from "../../functions/lib/credentials/authenticate.ts";
 import { lazyDatabase } from "../../functions/lib/database.ts";
 import type { Deps } from "../../functions/lib/deps.ts";
 import { migrate } from "../../functions/lib/migrate.ts";
@@ -32,6 +38,7 @@ import { lazyRedis } from "../../functions/lib/redis.ts";
 import {
   awsClientConfig,
   freshDatabase,
+  freshKeyTable,
   freshQueue,
   freshRedis,
   freshTable,
@@ -52,6 +59,9 @@ export interface Stage {
   takeJobs(): Promise<Job[]>;
   /** Every commit of the log, in the order of writing. */
   commits(): Promise<Commit[]>;
+  dynamoDb: DynamoDBClient;
+  tableName: string;
+  keyTableName: string;
   close(): Promise<void>;
 }
 
@@ -86,14 +96,18 @@ export async function startStage({
   /** Redis has few logical databases: who starts a stage for each test gives them all the same. */
   redisUrl?: string;
 } = {}): Promise<Stage> {
-  const [ownRedisUrl, databaseUrl, tableName, queue] = await Promise.all([
+  const [ownRedisUrl, databaseUrl, tableName, keyTableName, queue, reports] = await Promise.all([
     redisUrl ?? freshRedis(),
     freshDatabase(),
     freshTable(),
+    freshKeyTable(),
     freshQueue(),
+    freshQueue({ fifo: true }),
   ]);
   const dynamoDb = new DynamoDBClient(awsClientConfig("dynamodb"));
-  const log = dynamoDbEventLog(dynamoDb, tableName);
+  const dataKeys = cachedDataKeys(dynamoDbDataKeys(dynamoDb, keyTableName));
+  const stored = dynamoDbEventLog(dynamoDb, tableName);
+  const log = sealedEventLog(stored, dataKeys);
   const database = lazyDatabase(databaseUrl, logger);
   await migrate(database);
   const sqs = new SQSClient(awsClientConfig("sqs"));
@@ -101,6 +115,10 @@ export async function startStage({
   const closed: string[] = [];
   const deps: Deps = {
     log,
+    openCommits: log.open,
+    dataKeys,
+    keyRegister: dynamoDbKeyRegister(dynamoDb, keyTableName),
+    logEraser: dynamoDbLogEraser(dynamoDb, tableName),
     redis: lazyRedis(ownRedisUrl, logger),
     sqs,
     database,
@@ -115,12 +133,13 @@ export async function startStage({
       { ...guide, queueUrl: queue.url },
       { ...guide, model: "other", revision: "other-1", default: false, queueUrl: queue.url },
     ]),
-    authenticate: authenticator(apiKeys, issuer),
+    authenticate: authenticator(apiKeys, apiKeyCheck(log), issuer),
     rate: { perMinute: 60_000, burst: 10_000 },
     admission: {
       ...{ tenantInFlight: 10_000, defaultRoom: 10_000, roomFactor: 2 },
       ...{ tenantHeld: 100, maxWaitMs: 120_000, tenantWeights: {} },
     },
+    facts: { stage: "test", reportsQueueUrl: reports.url },
     cluster: { observe: noCluster, follow: noCluster },
     readObject: async () => undefined,
     now: Date.now,
@@ -138,7 +157,11 @@ export async function startStage({
       return connectionId;
     },
     takeJobs: () => takeJobs(sqs, queue.url),
-    commits: () => allCommits(log),
+    // As the table's stream shows them, with their words sealed.
+    commits: () => allCommits(stored),
+    keyTableName,
+    tableName,
+    dynamoDb,
     async close() {
       deps.redis.disconnect();
       await database.end();

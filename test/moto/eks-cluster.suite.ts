@@ -9,9 +9,9 @@ import {
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { nodeGroupName } from "../../cluster/objects/names.ts";
-import { eksCluster } from "../../functions/lib/eks-cluster.ts";
-import { kubernetesApi } from "../../functions/lib/eks-cluster-api.ts";
-import { eksToken } from "../../functions/lib/eks-cluster-token.ts";
+import { kubernetesApi } from "../../functions/lib/eks/api.ts";
+import { eksCluster } from "../../functions/lib/eks/eks-cluster.ts";
+import { eksToken } from "../../functions/lib/eks/token.ts";
 import { machineOf, settings } from "../cluster/deployments.ts";
 import { clusterOfToken, deployment } from "../cluster-port/eks-harness.ts";
 import { KubernetesStub } from "../cluster-port/kubernetes-stub.ts";

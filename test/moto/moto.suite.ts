@@ -17,7 +17,12 @@ import { SqsJobQueue } from "../../dataplane/job-queue.ts";
 import { dynamoDbEventLog } from "../../events/event-log-dynamodb.ts";
 import { jobSchema, messageBody } from "../../events/jobs.ts";
 import { connectionKey } from "../../events/redis-keys.ts";
-import { createEventTable, createQueue, type QueuePair } from "../../local/provision.ts";
+import {
+  createEventTable,
+  createKeyTable,
+  createQueue,
+  type QueuePair,
+} from "../../local/provision.ts";
 import { jobOf } from "../dataplane/token-stream.contract.ts";
 import { eventLogContract } from "../events/event-log.contract.ts";
 import { bundle } from "../functions/bundle.ts";
@@ -42,6 +47,7 @@ let jobs: QueuePair;
 let reports: QueuePair;
 
 const table = "events";
+const keyTable = "data-keys";
 const signal = new AbortController().signal;
 
 beforeAll(async () => {
@@ -54,6 +60,7 @@ beforeAll(async () => {
   dynamoDb = new DynamoDBClient(config);
   sqs = new SQSClient(config);
   await createEventTable(dynamoDb, table);
+  await createKeyTable(dynamoDb, keyTable);
   jobs = await createQueue(sqs, "jobs");
   reports = await createQueue(sqs, "reports", { fifo: true });
 });
@@ -150,6 +157,7 @@ describe("the functions, as bundles in processes", () => {
     redis = new Redis(redisUrl);
     const env = {
       ...{ REDIS_URL: redisUrl, DATABASE_URL: databaseUrl, AXON_EVENTS_TABLE: table },
+      AXON_DATA_KEYS_TABLE: keyTable,
       AXON_CONNECTIONS_ENDPOINT: `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`,
       AXON_MODELS: JSON.stringify([{ ...guide, queueUrl: jobs.url }]),
       AWS_ENDPOINT_URL: moto.url,

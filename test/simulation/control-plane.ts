@@ -9,7 +9,7 @@ import {
 } from "../../events/redis-keys.ts";
 import { isTerminal, type TurnCommand, type TurnState, turn } from "../../events/turn.ts";
 import type { TurnEvent } from "../../events/turn-events.ts";
-import { framesFromLog, tellsTheRecord } from "../../functions/lib/replay.ts";
+import { framesFromLog, tellsTheRecord } from "../../functions/lib/turns/replay.ts";
 import { commandOf } from "../../functions/report.ts";
 import type { Gateway } from "./gateway.ts";
 import { revision } from "./leader.ts";
@@ -240,7 +240,7 @@ export class ControlPlane {
     }
   }
 
-  /** As streamPresence in functions/lib/replay.ts. */
+  /** As streamPresence in functions/lib/turns/replay.ts. */
   #presence(turnId: string) {
     const stored = this.#deps.redis.streams.turn(turnId);
     const sealed = stored?.end !== undefined;

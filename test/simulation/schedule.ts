@@ -9,7 +9,7 @@ import { calm, type PlantedBugs, Violation, type World } from "./world.ts";
  * a network that is drawn from a seed. The same seed gives the same schedule, whatever machine runs it.
  *
  * Real code: the client (client/), the turn's decider (events/turn.ts), a relay's feeds and when they may
- * be cut (dataplane/relay/feed.ts), what is told from the log and when (functions/lib/replay.ts). Written
+ * be cut (dataplane/relay/feed.ts), what is told from the log and when (functions/lib/turns/replay.ts). Written
  * after the real code, step by step: leader.ts, relay.ts, delivery.ts, control-plane.ts here. The scripts of
  * Redis are those of memory-streams.ts, which passes the same contract as the real ones.
  *

@@ -3,7 +3,7 @@ import example from "../../axon.config.ts";
 import { defineDeployment } from "../../cluster/deployment.ts";
 import { groupSet, revisionObjects } from "../../cluster/objects/group-set.ts";
 import { nodeGroupName } from "../../cluster/objects/names.ts";
-import { cluster as provider } from "../../functions/lib/cluster.ts";
+import { cluster as provider } from "../../functions/lib/eks/cluster.ts";
 import { environmentWithLinks } from "../../functions/lib/links.ts";
 import onBlock from "./fixtures/capacity-block.config.ts";
 import { buildProgram, evaluateStage, stopBuilding } from "./harness/evaluate.ts";
@@ -192,9 +192,16 @@ describe.skipIf(unavailable)("the cluster", () => {
     expect(allowed(prod.one("iam/role", "RelayRole"))).toEqual([connections]);
     expect(allowed(block.one("iam/role", "RelayRole"))).toEqual([
       connections,
-      ...["connect", "disconnect", "unrouted", "chat", "resume", "cancel"].map(
-        (name) => `lambda:InvokeFunction → axon-block-${name}`,
-      ),
+      ...[
+        "connect",
+        "disconnect",
+        "unrouted",
+        "chat",
+        "resume",
+        "cancel",
+        "observe",
+        "operate",
+      ].map((name) => `lambda:InvokeFunction → axon-block-${name}`),
     ]);
   });
 

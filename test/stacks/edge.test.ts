@@ -15,6 +15,8 @@ describe.skipIf(unavailable)("the WebSocket", () => {
       "$disconnect",
       "cancel",
       "chat",
+      "observe",
+      "operate",
       "resume",
     ]);
     expect(prod.one("apigatewayv2/api", "SocketApi").inputs["routeSelectionExpression"]).toBe(
@@ -27,6 +29,18 @@ describe.skipIf(unavailable)("the WebSocket", () => {
       defaultRouteSettings: { throttlingRateLimit: 2_000, throttlingBurstLimit: 2_000 },
       accessLogSettings: { destinationArn: expect.any(String) },
     });
+  });
+});
+
+describe.skipIf(unavailable)("OpenAI's API", () => {
+  test("is a URL that streams for as long as a function may run, and that pages of other sites may call", () => {
+    const { cors, ...url } = prod.one("lambda/functionUrl", "CompletionsUrl").inputs;
+    expect(url).toMatchObject({ authorizationType: "NONE", invokeMode: "RESPONSE_STREAM" });
+    expect(cors).toMatchObject({ allowOrigins: ["*"], allowMethods: ["GET", "POST"] });
+    expect(cors.allowHeaders).toEqual(expect.arrayContaining(["authorization", "last-event-id"]));
+    expect(cors.allowCredentials).toBeUndefined();
+    expect(prod.one("lambda/function", "CompletionsFunction").inputs["timeout"]).toBe(900);
+    expect(prod.outputs["openai"]).toMatch(/^https:.*\/v1$/);
   });
 });
 

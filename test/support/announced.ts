@@ -2,7 +2,8 @@
 export const announced = (revision: string, slots: number) => ({
   describe: () => ({
     ...{ revision, leaderId: "leader", epoch: 1, ranks: 1, slots },
-    ...{ running: 0, isAccepting: true },
+    ...{ running: 0, isAccepting: true, tokens: 0, kvUse: undefined },
   }),
   drained: () => {},
+  rotated: () => {},
 });

@@ -4,7 +4,12 @@ import { SQSClient } from "@aws-sdk/client-sqs";
 import { Redis } from "ioredis";
 import { Client } from "pg";
 import { inject } from "vitest";
-import { createEventTable, createQueue, type QueuePair } from "../../local/provision.ts";
+import {
+  createEventTable,
+  createKeyTable,
+  createQueue,
+  type QueuePair,
+} from "../../local/provision.ts";
 
 /** The real parts of this test run. */
 export interface Parts {
@@ -59,6 +64,15 @@ export async function freshTable(): Promise<string> {
   const client = new DynamoDBClient(awsClientConfig("dynamodb"));
   const name = uniqueName();
   await createEventTable(client, name);
+  client.destroy();
+  return name;
+}
+
+/** @returns the name of a new table of data keys. */
+export async function freshKeyTable(): Promise<string> {
+  const client = new DynamoDBClient(awsClientConfig("dynamodb"));
+  const name = uniqueName();
+  await createKeyTable(client, name);
   client.destroy();
   return name;
 }

@@ -73,6 +73,7 @@ export function syntheticEngine(options: SyntheticOptions): SyntheticEngine {
 export const wordsTokenizer = {
   encodeChat: (messages: readonly { content: string }[]) =>
     messages.flatMap(({ content }) => content.split(/\s+/).map((word) => word.length)),
+  encodeText: (text: string) => text.split(/\s+/).map((word) => word.length),
   detokenizer: () => ({ push: (token: number) => `${token} `, flush: () => "" }),
 };
 

@@ -6,9 +6,10 @@ import {
   initialChatState,
   isRunning,
   newThread,
+  waitingFor,
 } from "../../web/chat-state.ts";
 import type { RecordedTurn } from "../../web/history-api.ts";
-import { conversationAddress, parseRoute } from "../../web/route.ts";
+import { conversationAddress, operationsAddress, parseRoute } from "../../web/route.ts";
 
 const step = (...actions: ChatAction[]): ChatState => actions.reduce(chatReducer, initialChatState);
 
@@ -16,7 +17,7 @@ const asked = { type: "asked", thread: newThread, key: "k", prompt: "What is a l
 const acceptedAction: ChatAction = {
   type: "accepted",
   ...{ key: "k", turnId: "turn_1", conversationId: "conv_1" },
-  ...{ revision: "m-1", queuePosition: undefined, at: 2 },
+  ...{ revision: "m-1", queuePosition: undefined, warmingMs: undefined, at: 2 },
 };
 const doneFacts = {
   ...{ lastSeq: 11, epoch: 1, finishReason: "stop" as const },
@@ -38,6 +39,24 @@ describe("a turn", () => {
     expect(state.threads).toEqual({ conv_1: { status: "ready", turnKeys: ["k"] } });
     expect(state.conversations.map(({ id }) => id)).toEqual(["conv_1", "conv_0"]);
     expect(state.conversations[0]?.title).toBe("What is a lease?");
+  });
+
+  test("says what it waits for until it has something to say", () => {
+    const hintOf = (...actions: ChatAction[]) => {
+      const turn = step(...actions).turns["k"];
+      return turn && waitingFor(turn);
+    };
+    const waking: ChatAction = { ...acceptedAction, queuePosition: 2, warmingMs: 39_200 };
+    expect(hintOf(asked)).toBeUndefined();
+    expect(hintOf(asked, acceptedAction)).toBeUndefined();
+    expect(hintOf(asked, { ...acceptedAction, queuePosition: 3 })).toBe("Number 3 in the queue");
+    expect(hintOf(asked, waking)).toBe("Waking the model, about 40 s");
+    expect(hintOf(asked, { ...waking, warmingMs: 300_000 })).toBe("Waking the model, about 5 min");
+    const said: ChatAction = { type: "text", key: "k", text: "A" };
+    expect(hintOf(asked, waking, said)).toBeUndefined();
+    const ended: ChatAction = { type: "ended", key: "k", done: doneFacts };
+    expect(hintOf(asked, waking, ended)).toBeUndefined();
+    expect(step(asked, waking, ended).turns["k"]).toMatchObject({ warmingMs: undefined });
   });
 
   test("grows, can be taken back, and ends with its figures", () => {
@@ -109,9 +128,14 @@ describe("the record", () => {
   });
 });
 
-test("an address names a conversation, or a new chat", () => {
-  expect(parseRoute(conversationAddress("conv_1")).conversationId).toBe("conv_1");
-  for (const hash of ["", "#/", "#/c/", "#/c/<script>"]) {
-    expect(parseRoute(hash).conversationId).toBeUndefined();
+test("an address names a conversation, a new chat, or the operations page", () => {
+  expect(parseRoute(conversationAddress("conv_1"))).toEqual({
+    ...{ view: "chat", conversationId: "conv_1" },
+  });
+  for (const hash of ["", "#/", "#/c/", "#/c/<script>", "#/opsy"]) {
+    expect(parseRoute(hash)).toEqual({ view: "chat", conversationId: undefined });
+  }
+  for (const hash of [operationsAddress, "#/ops/", "#/ops/turns?status=open"]) {
+    expect(parseRoute(hash)).toEqual({ view: "ops", hash });
   }
 });

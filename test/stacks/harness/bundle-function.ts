@@ -1,4 +1,4 @@
-import { mkdir, stat } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { basename, join } from "node:path";
 
@@ -8,7 +8,7 @@ export interface Bundle {
   source: string;
   handler: string;
   folder: string;
-  /** Of the module, without its source map. */
+  /** Of the module and what it imports as it starts, without source maps. */
   bytes: number;
 }
 
@@ -20,7 +20,12 @@ interface Folders {
 interface BuildRequest {
   functionID: string;
   handler: string;
-  properties: { minify?: boolean; sourcemap?: boolean; esbuild?: { external?: string[] } };
+  properties: {
+    minify?: boolean;
+    sourcemap?: boolean;
+    splitting?: boolean;
+    esbuild?: { external?: string[] };
+  };
 }
 
 /** What SST puts before a module: CommonJS packages in it ask for these. */
@@ -43,19 +48,37 @@ export async function bundleFunction(request: unknown, { root, folder }: Folders
   const out = join(folder, functionID);
   await mkdir(out, { recursive: true });
   const outfile = join(out, `${basename(file)}.mjs`);
-  const { minify = false, sourcemap = false, esbuild = {} } = properties;
+  const { minify = false, sourcemap = false, splitting = false, esbuild = {} } = properties;
   const { build } = createRequire(join(root, ".sst", "platform", "package.json"))("esbuild");
-  await build({
-    ...{ entryPoints: [join(root, `${file}.ts`)], outfile, bundle: true, logLevel: "silent" },
+  const { metafile } = await build({
+    metafile: true,
+    ...{ entryPoints: [join(root, `${file}.ts`)], bundle: true, logLevel: "silent" },
+    ...(splitting ? { splitting, outdir: out, outExtension: { ".js": ".mjs" } } : { outfile }),
     ...{ platform: "node", format: "esm", target: "esnext", mainFields: ["module", "main"] },
     ...{ keepNames: true, minify, sourcemap: sourcemap ? "linked" : false, banner: { js: banner } },
     external: ["sharp", "pg-native", ...(esbuild.external ?? [])],
   });
-  const { size } = await stat(outfile);
+  const size = loadedBytes(metafile.outputs, basename(outfile));
   return {
     ...{ functionId: functionID, source: handler, folder: out, bytes: size },
     handler: `${basename(file)}.${exported}`,
   };
+}
+
+interface Output {
+  bytes: number;
+  imports: { path: string; kind: string }[];
+}
+
+/** The bytes of a module and of the chunks that it imports, but for those that are imported later. */
+function loadedBytes(outputs: Record<string, Output>, name: string): number {
+  const loaded = new Set(Object.keys(outputs).filter((file) => basename(file) === name));
+  for (const file of loaded) {
+    for (const { path, kind } of outputs[file]?.imports ?? []) {
+      if (kind === "import-statement" && path in outputs) loaded.add(path);
+    }
+  }
+  return [...loaded].reduce((sum, file) => sum + (outputs[file]?.bytes ?? 0), 0);
 }
 
 /** An empty bundle, where only what surrounds it is asked for. */

@@ -23,6 +23,10 @@ const host = (name: string) => `${name.toLowerCase()}.example.internal`;
 
 const knownOf: Record<string, (args: Args) => Record<string, unknown>> = {
   "aws:ec2/launchTemplate:LaunchTemplate": () => ({ latestVersion: 1 }),
+  // With a slash at its end, as Lambda gives it.
+  "aws:lambda/functionUrl:FunctionUrl": ({ name }) => ({
+    functionUrl: `https://${name.toLowerCase()}.lambda-url.us-east-1.on.aws/`,
+  }),
   "aws:dynamodb/table:Table": ({ name }) => ({
     streamArn: `arn:aws:dynamodb:us-east-1:123456789012:table/${name}/stream/1`,
   }),
