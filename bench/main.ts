@@ -21,7 +21,7 @@ const { values } = parseArgs({
   options: { model: { type: "string", default: bundled }, help: { type: "boolean" } },
 });
 if (values.help) {
-  console.log("node bench/main.ts [--model PATH]: the stage beside its engine (models/axon-guide)");
+  console.log("npm run bench -- [--model PATH]: the stage beside its engine (models/axon-guide)");
   process.exit(0);
 }
 const modelDir = resolve(values.model);

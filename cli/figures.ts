@@ -12,6 +12,9 @@ export function durationText(ms: number | null): string {
 export const countText = (value: number | null): string =>
   value === null ? "–" : String(Math.round(value * 10) / 10);
 
+/** How often: `once`, `3 times`. */
+export const timesText = (value: number): string => (value === 1 ? "once" : `${value} times`);
+
 export const percentText = (share: number | null): string =>
   share === null ? "–" : `${Math.round(share * 100)} %`;
 

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { defineCommand, exitCodesHelp, given, operatorHelp, operatorOptions } from "./command.ts";
-import { durationText } from "./figures.ts";
+import { durationText, timesText } from "./figures.ts";
 import { askOperator } from "./operator.ts";
 import { CommandError } from "./stage.ts";
 import { jsonLines } from "./views.ts";
@@ -66,7 +66,7 @@ function lettersText(letters: readonly Letter[], isMoved: boolean): string {
     const facts = [
       ...[kind, messageId, turnId ?? "no turn"],
       ...(tenantId === null ? [] : [`tenant ${tenantId}`]),
-      ...[`received ${receives} times`, `${durationText(ageMs)} old`],
+      ...[`received ${timesText(receives)}`, `${durationText(ageMs)} old`],
       reason ?? "received too often",
     ];
     return `  ${facts.join("  ")}\n`;

@@ -5,6 +5,7 @@ import {
   defineCommand,
   exitCodesHelp,
   given,
+  numberOf,
   operatorHelp,
   operatorOptions,
   type Values,
@@ -108,7 +109,7 @@ function questionOf([command, keyId, ...rest]: readonly string[], options: KeysO
         options.expires === undefined
           ? undefined
           : Date.now() + durationOf("expires", options.expires);
-      const scopes = options.scopes?.split(",").map((scope) => scope.trim());
+      const scopes = scopesOf(options.scopes);
       return {
         command: "keys-create",
         ...{ name, tenantId: tenant ?? localTenant(options.stage), by },
@@ -117,7 +118,7 @@ function questionOf([command, keyId, ...rest]: readonly string[], options: KeysO
     }
     case "list": {
       if (keyId !== undefined) throw wrong(`"${keyId}" is one word too many.`);
-      const limit = options.limit === undefined ? undefined : Number(options.limit);
+      const limit = numberOf("limit", options.limit);
       return { command: "keys-list", ...given({ tenantId: tenant, limit }) };
     }
     case "rotate": {
@@ -129,9 +130,18 @@ function questionOf([command, keyId, ...rest]: readonly string[], options: KeysO
       return { command: "keys-revoke", keyId: named(keyId, command), by, ...given({ reason }) };
     default:
       throw wrong(
-        command === undefined ? "Say what to do." : `There is no "axon keys ${command}".`,
+        command === undefined
+          ? "Say what to do: axon keys list, for instance."
+          : `There is no "axon keys ${command}".`,
       );
   }
+}
+
+function scopesOf(list: string | undefined): string[] | undefined {
+  const named = list?.split(",").map((scope) => scope.trim());
+  const unknown = named?.find((scope) => !Object.hasOwn(scopes, scope));
+  if (unknown === undefined) return named;
+  throw wrong(`--scopes takes ${Object.keys(scopes).join(", ")}, not "${unknown}".`);
 }
 
 /** The development key's tenant, which the page and the terminal of a local stage use. */

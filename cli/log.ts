@@ -46,8 +46,9 @@ Options
   --url URL        where Axon is, for your own turns (default: AXON_URL, or what \`npm start\` runs)
   --type TYPE      --all, --follow: only commits with an event of this type
   --tenant ID      --all, --follow: only what is this tenant's, and what is of nobody
-  --since POSITION | --before POSITION
-                   --all: those after that commit, oldest first, or before it
+  --since WHEN | --before WHEN
+                   --all: those after it, oldest first, or before it: a position, which --json shows, a time
+                   (2026-01-31T12:00:00Z), or how long ago (10m)
   --limit N        --all: so many commits, at most 100 (default 20)
   --model NAME     replay: which model
 ${operatorHelp}
@@ -75,17 +76,20 @@ const filtersOf = (stream: string | undefined, { type, tenant: tenantId }: LogOp
 });
 
 async function browse(stream: string | undefined, options: LogOptions): Promise<number> {
-  const { since: after, before, limit } = options;
-  for (const position of [after, before]) {
-    if (position !== undefined && momentOf("since", position).position === undefined) {
-      throw new CommandError(`"${position}" is no position of the log.`, { exitCode: 2 });
-    }
-  }
+  const { limit } = options;
+  const after = positionOf("since", options.since);
+  const before = positionOf("before", options.before);
   const asked = { ...filtersOf(stream, options), after, before };
   const page = { limit: numberOf("limit", limit) ?? 20 };
   const { commits } = await see(options.stage, "log", { ...asked, ...page });
   print(after === undefined ? commits.toReversed() : commits, options.json);
   return 0;
+}
+
+/** The position that a moment stands for: of all commits until then, or from then on. @throws CommandError */
+function positionOf(option: string, text: string | undefined): string | undefined {
+  const { at, position } = momentOf(option, text);
+  return at === undefined ? position : positionAt(at);
 }
 
 /** How often is looked for more. */

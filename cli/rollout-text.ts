@@ -5,6 +5,7 @@ import {
   type RolloutStatus,
   rolloutStatusSchema,
 } from "../events/views.ts";
+import { timesText } from "./figures.ts";
 
 /** What `ops` answers about a model, and how it is shown in a terminal. */
 
@@ -131,7 +132,7 @@ function groupText({
   const facts = [
     ...(slots === undefined || slots === 0 ? [] : [`${slots} slots`]),
     ...(typeof formedInMs === "number" ? [`formed in ${(formedInMs / 1_000).toFixed(1)} s`] : []),
-    ...(losses === undefined || losses === 0 ? [] : [`lost ${losses} times`]),
+    ...(losses === undefined || losses === 0 ? [] : [`lost ${timesText(losses)}`]),
     ...(typeof reason === "string" ? [reason] : []),
   ];
   return `${groupId.padEnd(24)} ${status.padEnd(9)} ${facts.join(", ")}`.trimEnd();

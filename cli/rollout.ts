@@ -120,8 +120,10 @@ async function rollout(words: readonly string[], options: RolloutOptions): Promi
       process.stdout.write(options.json ? jsonLines(history) : historyText(history));
       return 0;
     }
+    case undefined:
+      throw wrong("Say what to do: axon rollout status, for instance.");
     default:
-      throw wrong(`There is no command "${command ?? ""}".`);
+      throw wrong(`There is no "axon rollout ${command}".`);
   }
 }
 

@@ -46,17 +46,40 @@ export async function fitPrompt(
 ): Promise<Prompt | undefined> {
   const room = roomFor(limits);
   const system = messages.filter((message) => message.role === "system");
-  let rest = messages.filter((message) => message.role !== "system");
-  while (rest.length > 0) {
-    const kept = [...system, ...rest];
+  const others = messages.filter((message) => message.role !== "system");
+
+  async function promptFrom(start: number | undefined): Promise<Prompt | undefined> {
+    const kept = [...system, ...others.slice(start)];
     const tokens = await tokenizer.encodeChat(kept);
-    if (tokens.length <= room) {
-      const text = tokenizer.renderChat?.(kept);
-      return { tokens, ...(text !== undefined && { text }) };
-    }
-    const oldest = rest.slice(1);
-    // An answer whose question is gone would only confuse: a conversation starts with its user.
-    rest = oldest[0]?.role === "assistant" ? oldest.slice(1) : oldest;
+    if (tokens.length > room) return undefined;
+    const text = tokenizer.renderChat?.(kept);
+    return { tokens, ...(text !== undefined && { text }) };
   }
-  return undefined;
+
+  const starts = startsOf(others);
+  if (starts.length === 0) return undefined;
+  let found = await promptFrom(starts[0]);
+  if (found !== undefined) return found;
+  // By halving: a conversation may have thousands of messages, and to read them takes the leader's time.
+  let [low, high] = [1, starts.length - 1];
+  while (low <= high) {
+    const middle = Math.floor((low + high) / 2);
+    const shorter = await promptFrom(starts[middle]);
+    if (shorter === undefined) low = middle + 1;
+    else {
+      found = shorter;
+      high = middle - 1;
+    }
+  }
+  return found;
+}
+
+/** Where a conversation may begin: an answer whose question is gone would only confuse. */
+function startsOf(messages: readonly ChatMessage[]): number[] {
+  const starts: number[] = [];
+  for (let start = 0; start < messages.length; ) {
+    starts.push(start++);
+    if (messages[start]?.role === "assistant") start++;
+  }
+  return starts;
 }

@@ -166,6 +166,8 @@ async function goOn(
       "Last-Event-ID: goes with a stream. Set stream to true, or leave the header out.";
     throw new AxonError("invalid_field", message, { field: "Last-Event-ID" });
   }
+  // Each read holds an instance of the function for as long as the answer takes.
+  await takeFromRate(deps.redis, request.identity.tenantId, deps.rate);
   const bell = deps.bells.listen(turnId);
   try {
     const { state, events } = await load(deps.log, turns, turnId);

@@ -14,6 +14,8 @@ import { type JobDeps, sendMissingJob, wasSent } from "./lib/turns/jobs.ts";
 
 /** `chat` gets this long to send the job itself, which it does right after the append. */
 const chatHeadStartMs = 1_000;
+/** Later, only the manager's tick wakes a revision, by the turns that are open. */
+const wakeWithinMs = 300_000;
 
 const outboxSpan = {
   name: "dispatch",
@@ -32,7 +34,8 @@ export function dispatch(deps: JobDeps & Pick<Deps, "now">): TableStreamHandler 
       if (event.type !== "TurnRequested") continue;
       const { turnId, revision, tenantId, conversationId, correlationId, at } = event;
       log.add({ turnId, tenantId, conversationId, correlationId });
-      await wakeUp(deps, event, log);
+      // One that the log tells of anew, after its group has gone to rest, has long been answered.
+      if (deps.now() - at < wakeWithinMs) await wakeUp(deps, event, log);
       if (await wasSent(deps, turnId)) continue;
       if ((await confirm(deps, revision, turnId)) === "held") continue;
       await sleep(Math.min(chatHeadStartMs, Math.max(0, at + chatHeadStartMs - deps.now())));

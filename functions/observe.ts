@@ -1,10 +1,10 @@
-import { AxonError } from "../events/errors.ts";
 import { type ObservedFrame, observeFrameSchema } from "../events/observations.ts";
 import { connections } from "./lib/connections.ts";
 import { database } from "./lib/database.ts";
 import { eventFacts } from "./lib/event-log.ts";
 import { lambda } from "./lib/lambda.ts";
 import { models } from "./lib/models.ts";
+import { refuseTooLarge } from "./lib/operations/answer-size.ts";
 import { noteObserver } from "./lib/operations/observers.ts";
 import { type OperatorDeps, stageFacts } from "./lib/operations/operator.ts";
 import { see } from "./lib/operations/see.ts";
@@ -31,23 +31,9 @@ export function observe(deps: OperatorDeps & AnswerDeps): SocketHandler {
         tenantId: isOfAll(question.view) ? undefined : tenantId,
       });
       const shown = { type: "observed", requestId, view: question.view, at, data } as ObservedFrame;
-      refuseTooLarge(shown);
+      refuseTooLarge(shown, { field: "view", what: "what there is to see" });
       await answer(shown);
     },
-  );
-}
-
-/** API Gateway carries 128 KB at most. */
-const mostBytes = 125_000;
-
-/** @throws AxonError invalid_field */
-function refuseTooLarge(frame: ObservedFrame): void {
-  const bytes = Buffer.byteLength(JSON.stringify(frame));
-  if (bytes <= mostBytes) return;
-  throw new AxonError(
-    "invalid_field",
-    `view: what there is to see takes ${bytes} bytes, and a connection carries ${mostBytes}. Ask for less, or use \`axon\`.`,
-    { field: "view" },
   );
 }
 

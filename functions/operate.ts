@@ -6,6 +6,7 @@ import { database } from "./lib/database.ts";
 import { eventFacts } from "./lib/event-log.ts";
 import { lambda } from "./lib/lambda.ts";
 import { models } from "./lib/models.ts";
+import { refuseTooLarge } from "./lib/operations/answer-size.ts";
 import { type OperatorDeps, stageFacts } from "./lib/operations/operator.ts";
 import { runOperation } from "./lib/operations/run-operation.ts";
 import { queues } from "./lib/queues.ts";
@@ -21,7 +22,11 @@ export function operate(deps: OperatorDeps & AnswerDeps): SocketHandler {
       const { tenantId, userId } = identity;
       const errand = { tenantId, invocationId, log };
       const outcome = await runOperation(deps, inNameOf(userId, frame.operation), errand);
-      await answer({ type: "operated", requestId: frame.requestId, answer: { ...outcome } });
+      const { requestId } = frame;
+      const done = { type: "operated", requestId, answer: { ...outcome } } as const;
+      // Whatever was to be done is done all the same.
+      refuseTooLarge(done, { field: "operation", what: "is done; what came of it" });
+      await answer(done);
     },
   );
 }

@@ -19,6 +19,17 @@ export function isOwnOrigin({ origin, host }: IncomingHttpHeaders): boolean {
   return URL.canParse(origin) && new URL(origin).host === host;
 }
 
+/**
+ * Whether a page may call with a key of its own: it is one of this machine, or no page calls at all. The
+ * development key is no secret, so to any other site it would lend the model.
+ */
+export function isLocalOrigin({ origin, host }: IncomingHttpHeaders): boolean {
+  if (isOwnOrigin({ origin, host })) return true;
+  if (origin === undefined || !URL.canParse(origin)) return false;
+  const { hostname } = new URL(origin);
+  return hostname === "localhost" || hostname === "[::1]" || /^127\.[\d.]+$/.test(hostname);
+}
+
 /** The path of a request, still encoded; undefined when what was asked for is no URL. */
 export function pathOf(url: string | undefined): string | undefined {
   if (url === undefined || !URL.canParse(url, "http://localhost")) return undefined;

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { apiCors } from "../cluster/api-cors.ts";
 import type { StreamingHandler } from "../functions/lib/streamed-http.ts";
+import { isLocalOrigin } from "./gateway-access.ts";
 import { readBody } from "./gateway-callbacks.ts";
 import { httpEvent, sendMessage } from "./gateway-http.ts";
 import { invoke } from "./lambda-context.ts";
@@ -14,13 +15,14 @@ const timeoutMs = 900_000;
 /**
  * What the URL of a function with response streaming does: the same event and the same headers for pages of
  * other sites; status and headers first, then the body as it comes, no faster than it is taken. Beyond it,
- * the function hears when its client has gone.
+ * the function hears when its client has gone, and pages of other machines are refused.
  */
 export async function answerStreamed(
   handler: StreamingHandler,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  if (!isLocalOrigin(request.headers)) return sendMessage(response, 403, "Forbidden");
   const gone = new AbortController();
   response.once("close", () => gone.abort());
   for (const [name, value] of Object.entries(corsHeaders(request))) response.setHeader(name, value);

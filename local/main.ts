@@ -1,17 +1,17 @@
 import { enableCompileCache } from "node:module";
-import { relative, resolve } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { killRecorded } from "./data-folder.ts";
 import { findModel } from "./model-store/find-model.ts";
 import { StageError } from "./part.ts";
-import { compileCacheDir } from "./paths.ts";
+import { compileCacheDir, root } from "./paths.ts";
 import type { StagePart } from "./roster.ts";
 import type { Stage, StageOptions } from "./stage.ts";
 
 const help = `
 npm start -- [options]: the whole of Axon on this machine, and a page to chat with it.
 
-  --data DIR    where data and logs are kept (default .axon)
+  --data DIR    where data and logs are kept (default AXON_DATA, which \`npx axon\` follows, too, or .axon)
   --model M     a folder or .gguf file with a Llama model, or one of those that
                 \`npx axon models list\` shows (default axon-guide)
   --tp N        ranks that the weights are split over (default 2)
@@ -50,7 +50,7 @@ function readOptions(): StageOptions | undefined {
   try {
     const { values } = parseArgs({
       options: {
-        data: { type: "string", default: ".axon" },
+        data: { type: "string", default: process.env["AXON_DATA"] || ".axon" },
         model: { type: "string" },
         tp: { type: "string", default: "2" },
         groups: { type: "string", default: "1" },
@@ -93,23 +93,35 @@ function countOf(option: string, text: string): number {
   return Number(text);
 }
 
-function print({ url, model, parts, targetsUrl }: Stage, options: StageOptions): void {
+function print({ url, credential, model, parts, targetsUrl }: Stage, options: StageOptions): void {
   for (const part of parts()) console.log(lineOf(part));
   if (targetsUrl !== undefined) console.log(`  ${"metrics".padEnd(14)} ${targetsUrl}`);
   const address = url.replace("//127.0.0.1", "//localhost");
+  const inside = relative("", options.dataDir);
+  const folder = inside.startsWith("..") ? resolve(options.dataDir) : inside;
+  // The command line looks in its own place otherwise.
+  const axon =
+    resolve(folder) === join(root, ".axon") ? "npx axon" : `AXON_DATA=${folder} npx axon`;
   console.log(`
-  ${address}   the page; it talks to ${model.model}
-  ${address}/v1   OpenAI's API; docs/OPENAI.md
-  npx axon chat "What is tensor parallelism?"
-  npx axon log
+  ${address}         the page; it talks to ${model.model}
+  ${address}/#/ops   how all of it is, and what to do about it
+  ${address}/v1      OpenAI's API, with the key ${credential}; docs/OPENAI.md
 
-ready in ${(performance.now() / 1_000).toFixed(1)} s; logs are in ${relative("", resolve(options.dataDir, "logs"))}, Ctrl-C stops it`);
+  ${axon} chat "What is tensor parallelism?"
+  ${axon} status
+
+ready in ${(performance.now() / 1_000).toFixed(1)} s; logs are in ${join(folder, "logs")}, Ctrl-C stops it`);
 }
 
 function lineOf({ name, address, pid, ranks = [] }: StagePart): string {
   const who = pid === undefined ? "not ours" : `pid ${pid}`;
-  const others = ranks.map((rank) => `rank ${rank.rank} pid ${rank.pid}`);
-  return `  ${name.padEnd(14)} ${address.padEnd(34)} ${[who, ...others].join(", ")}`;
+  const others = ranks.filter((rank) => rank.pid !== pid);
+  const threads = ranks.length - others.length;
+  const more = [
+    ...(threads > 1 ? [`${threads} ranks in it`] : []),
+    ...others.map((rank) => `rank ${rank.rank} pid ${rank.pid}`),
+  ];
+  return `  ${name.padEnd(14)} ${address.padEnd(34)} ${[who, ...more].join(", ")}`;
 }
 
 function fail(error: unknown): never {
@@ -118,13 +130,20 @@ function fail(error: unknown): never {
   process.exit(1);
 }
 
+/** npm hands a Ctrl-C on that its child has had from the terminal already: both come within milliseconds. */
+const onePressMs = 300;
+
 async function run(options: StageOptions): Promise<void> {
   console.log(`Axon starts; its data is in ${options.dataDir}`);
   // What is imported from here on is compiled once and not at every start.
   enableCompileCache(compileCacheDir);
   const starting = import("./stage.ts").then(({ startStage }) => startStage(options));
   let stopping = false;
+  let askedAt = Number.NEGATIVE_INFINITY;
   const end = () => {
+    const isSamePress = performance.now() - askedAt < onePressMs;
+    askedAt = performance.now();
+    if (isSamePress) return;
     if (stopping) {
       console.log("stops at once");
       killRecorded(options.dataDir);

@@ -4,9 +4,9 @@ export type Key = ReturnType<typeof key>;
 
 /**
  * The key for what has no key of AWS's own that would do: the log groups, the topic of the alarms (a
- * service must be let in to publish there), the secrets of Kubernetes, and the table of data keys, which who
- * reads it must need a right of its own for. The event log, the queues, the bucket, Redis and PostgreSQL are
- * encrypted by their services' keys, which cost nothing and which nobody can lock themselves out of.
+ * service must be let in to publish there), the secrets of Kubernetes, and the table of data keys (its readers
+ * need a right to this key as well). The event log, the queues, the bucket, Redis and PostgreSQL are encrypted by
+ * their services' keys, which cost nothing and which nobody can lock themselves out of.
  *
  * In production it outlives `sst remove`, as that table does: without it no word in the log could be read.
  */

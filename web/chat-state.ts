@@ -1,4 +1,5 @@
 import type { ConnectionState } from "../client/client.ts";
+import type { AxonClientError } from "../client/errors.ts";
 import type { DoneFrame } from "../events/frames.ts";
 import type { ConversationSummary, RecordedTurn } from "./history-api.ts";
 
@@ -107,6 +108,17 @@ export function chatReducer(state: ChatState, action: ChatAction): ChatState {
       return withTurn(state, action.key, () => ({ status: "failed", error: action.error }));
   }
 }
+
+/** What the page says of a failure: the server's words, but for those that are meant for programs. */
+export function problemOf({ code, message, retryable }: Failure): NonNullable<TurnView["error"]> {
+  const isGone = code === "conversation_not_found";
+  return {
+    message: isGone ? "This conversation is not there any more. Start a new chat." : message,
+    retryable,
+  };
+}
+
+type Failure = Pick<AxonClientError, "code" | "message" | "retryable">;
 
 /** What a turn waits for that has said nothing yet; undefined where it is not known to wait. */
 export function waitingFor(turn: TurnView): string | undefined {

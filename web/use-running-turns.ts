@@ -1,7 +1,7 @@
 import { type Dispatch, type RefObject, useCallback, useRef } from "react";
 import type { AxonClientError } from "../client/errors.ts";
 import type { Turn, TurnUpdate } from "../client/turn.ts";
-import { type ChatAction, type ChatState, newThread } from "./chat-state.ts";
+import { type ChatAction, type ChatState, newThread, problemOf } from "./chat-state.ts";
 import { conversationAddress, replaceAddress } from "./route.ts";
 
 /** Reads turns to their end, whatever conversation is shown meanwhile. */
@@ -25,8 +25,7 @@ export function useRunningTurns(latest: RefObject<ChatState>, dispatch: Dispatch
           }
         }
       } catch (error) {
-        const { message, retryable } = error as AxonClientError;
-        dispatch({ type: "failed", key, error: { message, retryable } });
+        dispatch({ type: "failed", key, error: problemOf(error as AxonClientError) });
       } finally {
         running.current.delete(key);
       }

@@ -34,11 +34,14 @@ export function servedTokenizer(server: Server, model: string): ChatTokenizer {
   };
 
   /**
-   * The control tokens among what looks like one in a text. The server would take them for real: only it
-   * knows which there are, and what it makes one token of is one.
+   * The control tokens among what looks like one in some texts. The server would take them for real: only it
+   * knows which there are, and what it makes one token of is one. It is asked once for all of them: a
+   * conversation may have thousands of messages.
    */
-  const controlTokensIn = async (text: string): Promise<string[]> => {
-    const candidates = new Set(lookalikes.flatMap((pattern) => text.match(pattern) ?? []));
+  const controlTokensIn = async (texts: readonly string[]): Promise<string[]> => {
+    const candidates = new Set(
+      texts.flatMap((text) => lookalikes.flatMap((pattern) => text.match(pattern) ?? [])),
+    );
     if (candidates.size === 0) return [];
     const prompt = [...candidates].join("\n");
     const body = { prompt, add_special_tokens: false, return_token_strs: true };
@@ -46,19 +49,20 @@ export function servedTokenizer(server: Server, model: string): ChatTokenizer {
     return [...candidates].filter((candidate) => found.has(candidate));
   };
 
-  const defused = async ({ role, content }: ChatMessage) => {
-    let text = content;
+  const defused = async (messages: readonly ChatMessage[]): Promise<ChatMessage[]> => {
+    let texts = messages.map(({ content }) => content);
     // One that is broken up may leave another to be seen that it had been part of.
-    for (let tokens = await controlTokensIn(text); tokens.length > 0; ) {
-      text = defuse(text, tokens);
-      tokens = await controlTokensIn(text);
+    for (let tokens = await controlTokensIn(texts); tokens.length > 0; ) {
+      const known = tokens;
+      texts = texts.map((text) => defuse(text, known));
+      tokens = await controlTokensIn(texts);
     }
-    return { role, content: text };
+    return messages.map(({ role }, i) => ({ role, content: texts[i] ?? "" }));
   };
 
   return {
     async encodeChat(messages) {
-      const safe = await Promise.all(messages.map(defused));
+      const safe = await defused(messages);
       return (await tokenize({ messages: safe, add_generation_prompt: true })).tokens;
     },
     async encodeText(text) {

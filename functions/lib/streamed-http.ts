@@ -3,6 +3,7 @@ import { pipeline } from "node:stream/promises";
 import type { APIGatewayProxyEventV2, Context, StreamifyHandler } from "aws-lambda";
 import type { Deps } from "./deps.ts";
 import { lambda } from "./lambda.ts";
+import { isClientGone } from "./openai/event-stream.ts";
 import type { Provider } from "./provider.ts";
 
 /** An answer to an HTTP request whose body may still be growing. */
@@ -44,8 +45,7 @@ export function streamingLambda<Name extends keyof Deps>(
     try {
       await pipeline(typeof body === "string" ? [body] : body, response);
     } catch (error) {
-      // A client that went away is no failure.
-      if ((error as { code?: unknown }).code !== "ERR_STREAM_PREMATURE_CLOSE") throw error;
+      if (!isClientGone(error)) throw error;
     }
   };
   return runtime === undefined ? streamed : runtime.streamifyResponse(streamed);

@@ -2,6 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { groupIdOf } from "../../events/rollout-state.ts";
+import { pause } from "../bell.ts";
 import { type RunningChild, startChild } from "../child-process.ts";
 import { type DataFolder, writeAtomically } from "../data-folder.ts";
 import type { StageEngine } from "../engine.ts";
@@ -38,12 +39,15 @@ export interface StageGroups {
   /** Lets groups start: with this environment, which names the queue of the stage's own revision. */
   open(env: NodeJS.ProcessEnv): void;
   /**
-   * Waits until there is one to talk to, and, of those of the stage's own revision, for each.
+   * Waits for each where all are of the stage's own revision; else until there is one to talk to, and a moment more.
    * @throws what keeps the first from starting.
    */
   ready(): Promise<void>;
   stop(): Promise<void>;
 }
+
+/** The first that is ready is soon followed by the others, but for one that cannot start: that is waited for no longer. */
+const othersMs = 3_000;
 
 /**
  * The groups of a stage: those that were wanted when it ran last, or, for a model that it knows nothing
@@ -80,13 +84,17 @@ export function stageGroups(options: StageGroupsOptions): StageGroups {
     supervisor,
     open: environment.resolve,
     async ready() {
+      const firsts = kept.map(({ first }) => first);
       const own = supervisor.list().filter(({ revision }) => revision === model.revision);
       if (own.length === kept.length || isNew) {
-        const results = await Promise.allSettled(kept.map(({ first }) => first));
+        const results = await Promise.allSettled(firsts);
         for (const result of results) if (result.status === "rejected") throw result.reason;
         return;
       }
-      await Promise.any(kept.map(({ first }) => first)).catch(() => {});
+      await Promise.any(firsts).catch(() => {});
+      const settled = new AbortController();
+      void Promise.allSettled(firsts).then(() => settled.abort());
+      await pause(othersMs, settled.signal);
     },
     stop: () => supervisor.stop(),
   };

@@ -1,4 +1,5 @@
-import { execFileSync, spawn } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { relaysKey } from "../../events/redis-keys.ts";
 import { ops } from "../../functions/ops.ts";
@@ -95,6 +96,10 @@ test("the log is filtered, and followed as it grows", async () => {
     .split("\n")
     .map((line) => JSON.parse(line) as object);
   expect(commits).toMatchObject([{ version: 1 }, { version: 2 }, { version: 3 }]);
+  const sinceThen = await axon("log", "--all", `turn/${turnId}`, "--since", "10m");
+  expect(sinceThen.stdout).toMatch(/ v1\n[\s\S]* v2\n[\s\S]* v3\n/);
+  const earlier = await axon("log", "--all", `turn/${turnId}`, "--before", "10m");
+  expect(earlier).toMatchObject({ code: 0, stdout: "" });
   const args = [axonProgram, "log", "--follow", "turn/", "--type", "TurnStarted", "--json"];
   const following = spawn(process.execPath, args, { env: { ...process.env, ...env } });
   let text = "";
@@ -109,6 +114,14 @@ test("the log is filtered, and followed as it grows", async () => {
   expect(text).not.toContain("TurnRequested");
 });
 
+test("whoever reads only the beginning ends a command without a word", async () => {
+  const command = `"${process.execPath}" "${axonProgram}" doctor --json | head -n 1; echo "\${PIPESTATUS[0]}"`;
+  const options = { env: { ...process.env, ...env }, encoding: "utf8" as const };
+  const result = await promisify(execFile)("bash", ["-c", command], options);
+  expect(result.stdout).toMatch(/^\{"name":"node".*\n141\n$/);
+  expect(result.stderr).toBe("");
+});
+
 test.each([
   [["turns", "--foo"], 2, /turns: Unknown option '--foo'\. Try axon turns --help/],
   [["turns", "more"], 2, /"more" is one word too many/],
@@ -117,6 +130,14 @@ test.each([
   [["turn"], 2, /Name the turn/],
   [["turn", "turn_none"], 1, /There is no turn turn_none/],
   [["groups", "rotate", "none"], 1, /There is no group none/],
+  [["log", "--all", "--before", "x"], 2, /--before takes a time .*, not "x"/],
+  [["rollout"], 2, /Say what to do/],
+  [["rollout", "stop"], 2, /There is no "axon rollout stop"/],
+  [
+    ["keys", "create", "--name", "a", "--scopes", "chat,all"],
+    2,
+    /--scopes takes chat, .*, not "all"/,
+  ],
   [["what"], 2, /no command "what"/],
   [["status", "--stage", "none"], 3, /axon-none-ops cannot be asked/],
 ])("%j ends with %i", async (args, code, message) => {

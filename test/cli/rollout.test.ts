@@ -146,7 +146,7 @@ describe("the past", () => {
 
 test.each([
   [["rollout", "start"], /Name the revision/],
-  [["rollout", "launch"], /no command "launch"/],
+  [["rollout", "launch"], /no "axon rollout launch"/],
   [["rollout", "status", "--at", "soon"], /--at takes a time .* not "soon"/],
   [["rollout", "start", "x", "--bake", "long"], /--bake takes a duration/],
   [["log", "replay"], /Say until when/],

@@ -93,6 +93,22 @@ describe("a prompt that has to fit", () => {
     expect(await fitPrompt(tokenizer, talk, { contextLength: 40, maxTokens: 10 })).toBeUndefined();
   });
 
+  test("of thousands of messages is read a few times, and loses as few of them as it must", async () => {
+    const long = Array.from({ length: 2_000 }, (_, i) => (i % 3 === 1 ? assistant : user)(`${i}`));
+    let encoded = 0;
+    const counted: LocalTokenizer = {
+      ...tokenizer,
+      encodeChat(messages) {
+        encoded++;
+        return tokenizer.encodeChat(messages);
+      },
+    };
+    const length = tokenizer.encodeChat(long.slice(1_500)).length;
+    const room = { contextLength: length + 40, maxTokens: 40 };
+    expect(await fitPrompt(counted, long, room)).toEqual(promptOf(long.slice(1_500)));
+    expect(encoded).toBeLessThan(15);
+  });
+
   test("keeps its system message", async () => {
     const system = { role: "system", content: "Be brief." } as const;
     const kept = promptOf([system, ...talk.slice(2)]);

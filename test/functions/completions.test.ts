@@ -1,7 +1,16 @@
 import { randomUUID } from "node:crypto";
 import type OpenAI from "openai";
 import type { APIError } from "openai";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import {
+  afterAll,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  onTestFinished,
+  test,
+  vi,
+} from "vitest";
 import { AxonError } from "../../events/errors.ts";
 import { turnChannel, turnKey, turnReadKey, turnTokensKey } from "../../events/redis-keys.ts";
 import { completions } from "../../functions/completions.ts";
@@ -194,6 +203,9 @@ describe("a streamed answer", () => {
   });
 
   test("is watched while it is read, and not any more when its reader has gone", async () => {
+    // Where faults are told, of which this is none.
+    const told = vi.spyOn(console, "error").mockReturnValue();
+    onTestFinished(() => told.mockRestore());
     const stream = await openai.chat.completions.create({ ...asked, stream: true });
     const job = await stage.nextJob();
     const leader = await stage.lead(job);
@@ -207,6 +219,7 @@ describe("a streamed answer", () => {
     expect(await readers()).toBe(1);
     for await (const chunk of stream) if (textOf([chunk]) !== "") break;
     await eventually(async () => (await readers()) === 0);
+    expect(told).not.toHaveBeenCalled();
   });
 
   test("that nobody ever begins to read is not listened to", async () => {
@@ -531,11 +544,25 @@ describe("what is refused", () => {
   });
 });
 
-test("a page of another site may ask what it may send", async () => {
-  const preflight = await fetch(`${stage.url}/v1/chat/completions`, {
+const asksWhatItMaySend = (origin: string) =>
+  fetch(`${stage.url}/v1/chat/completions`, {
     method: "OPTIONS",
-    headers: { origin: "https://example.org", "access-control-request-method": "POST" },
+    headers: { origin, "access-control-request-method": "POST" },
   });
+
+test.each(["https://example.org", "http://localhost.example.org", "null"])(
+  "a page of %s is refused by a stage of one's own, whose key everybody knows",
+  async (origin) => {
+    const preflight = await asksWhatItMaySend(origin);
+    expect(preflight.status).toBe(403);
+    expect(preflight.headers.get("access-control-allow-origin")).toBeNull();
+    const headers = { origin, authorization: "Bearer key-of-acme" };
+    expect((await fetch(`${stage.url}/v1/models`, { headers })).status).toBe(403);
+  },
+);
+
+test("another page of this machine may ask what it may send", async () => {
+  const preflight = await asksWhatItMaySend("http://localhost:3000");
   expect(preflight.status).toBe(200);
   expect(preflight.headers.get("access-control-allow-origin")).toBe("*");
   expect(preflight.headers.get("access-control-allow-headers")).toContain("authorization");

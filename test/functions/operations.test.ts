@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { ReceiveMessageCommand, SendMessageCommand } from "@aws-sdk/client-sqs";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { DomainEvent } from "../../events/event-catalog.ts";
+import { rolloutStream } from "../../events/event-log.ts";
 import { rotationKey } from "../../events/redis-keys.ts";
 import type { OpsAnswer } from "../../functions/lib/operations/run-operation.ts";
 import { ops } from "../../functions/ops.ts";
@@ -177,4 +179,21 @@ test("help describes every command and view", async () => {
   for (const word of ["rotate", "redrive", "dead-letters", "observe", "series", "windowMs"]) {
     expect(text).toContain(`"${word}"`);
   }
+});
+
+test("an answer that no connection carries is refused, and says that the work is done", async () => {
+  await one.adopt();
+  const { log } = one.deps;
+  const stream = rolloutStream(one.model);
+  const reason = "because ".repeat(120);
+  const paused = { type: "RolloutPaused", version: 1, at: 1, model: one.model, rolloutId: "r" };
+  const events = Array.from({ length: 150 }, () => ({ ...paused, by: "ada", reason }));
+  const version = (await log.read(stream)).at(-1)?.version ?? 0;
+  await log.append(stream, version, events as DomainEvent[]);
+  const operation = { command: "history", model: one.model, limit: 1_000 };
+  const operator = new Operator(stage, one, "acme");
+  expect(await operator.send({ action: "operate", operation })).toMatchObject({
+    ...{ type: "error", code: "invalid_field", field: "operation" },
+    message: expect.stringMatching(/is done.*axon/),
+  });
 });

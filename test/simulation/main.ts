@@ -6,8 +6,20 @@ const { values } = parseArgs({
     seed: { type: "string", default: "0" },
     schedules: { type: "string", default: "10000" },
     trace: { type: "boolean", default: false },
+    help: { type: "boolean", short: "h", default: false },
   },
 });
+if (values.help) {
+  console.log(`npm run test:simulation -- [options]: turns on virtual time, while parts of Axon crash and messages are lost.
+
+  --seed N        the first schedule (default 0)
+  --schedules N   how many of them, one seed after the other (default 10000)
+  --trace         tells the first that fails, step by step; with --schedules 1 also one that does not
+  -h, --help      this text
+
+What is assumed stands at the head of test/simulation/schedule.ts. Exit codes: 0 all held; 1 some did not.`);
+  process.exit();
+}
 const firstSeed = Number(values.seed);
 const schedules = Number(values.schedules);
 

@@ -6,6 +6,7 @@ import {
   initialChatState,
   isRunning,
   newThread,
+  problemOf,
   waitingFor,
 } from "../../web/chat-state.ts";
 import type { RecordedTurn } from "../../web/history-api.ts";
@@ -125,6 +126,20 @@ describe("the record", () => {
     );
     expect(state.conversations.map(({ id }) => id)).toEqual(["b", "a"]);
     expect(state.next).toBeNull();
+  });
+});
+
+test("a failure is told in the server's words, and an erased conversation in the page's", () => {
+  const busy = { code: "too_busy", message: "Too many wait. Try again.", retryable: true };
+  expect(problemOf(busy)).toEqual({ message: busy.message, retryable: true });
+  const gone = {
+    code: "conversation_not_found",
+    message: "Leave conversationId out.",
+    retryable: false,
+  };
+  expect(problemOf(gone)).toEqual({
+    message: "This conversation is not there any more. Start a new chat.",
+    retryable: false,
   });
 });
 

@@ -19,7 +19,10 @@ interface Props<Row> {
   empty: string;
 }
 
-/** A table that scrolls for itself where it is wider than the page, also with the keyboard. */
+/**
+ * A table that scrolls for itself where it is wider than the page, also with the keyboard. On a narrow screen each
+ * row is a card, with the columns' names beside the values (ops.css).
+ */
 export function DataTable<Row>(props: Props<Row>) {
   const { caption, hideCaption = false, columns, rows, keyOf, empty } = props;
   const captionId = useId();
@@ -62,8 +65,14 @@ export function DataTable<Row>(props: Props<Row>) {
 
 function Cell<Row>({ column, row, isHead }: { column: Column<Row>; row: Row; isHead: boolean }) {
   const className = column.isNumber ? "number" : undefined;
-  const content = column.cell(row);
-  if (!isHead) return <td className={className}>{content}</td>;
+  const content = <div className="cell">{column.cell(row)}</div>;
+  if (!isHead) {
+    return (
+      <td className={className} data-head={column.head}>
+        {content}
+      </td>
+    );
+  }
   return (
     <th scope="row" className={className}>
       {content}

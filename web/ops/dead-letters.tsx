@@ -2,7 +2,7 @@ import { useState } from "react";
 import { ActionButton } from "./action-button.tsx";
 import { redriveOne } from "./actions.ts";
 import { DataTable } from "./data-table.tsx";
-import { count, duration, notKnown, plural } from "./format.ts";
+import { count, duration, notKnown, plural, times } from "./format.ts";
 import { useOps } from "./ops-context.ts";
 import { opsAddress } from "./route.ts";
 
@@ -107,7 +107,7 @@ function LetterTable({ letters, onDone }: { letters: readonly Letter[]; onDone: 
             ),
         },
         { head: "Why", cell: ({ reason }) => reason ?? "it was received too often" },
-        { head: "Received", isNumber: true, cell: ({ receives }) => `${count(receives)} times` },
+        { head: "Received", isNumber: true, cell: ({ receives }) => times(receives) },
         { head: "Age", isNumber: true, cell: ({ ageMs }) => duration(ageMs) },
         {
           head: "Act",

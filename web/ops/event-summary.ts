@@ -24,5 +24,17 @@ export function summaryOf(event: ShownEvent): string {
 function shortOf(value: unknown): string {
   const bytes = omittedBytes(value);
   if (bytes !== undefined) return `(${bytes} bytes)`;
+  if (Array.isArray(value) && value.length > 0 && value.every(isWeight)) {
+    return `[${value.map(({ revision, percent }) => `${revision} ${percent} %`).join(", ")}]`;
+  }
   return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** A revision's part of the traffic. */
+function isWeight(value: unknown): value is { revision: string; percent: number } {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    Object.keys(value).toSorted().join() === "percent,revision"
+  );
 }

@@ -83,3 +83,5 @@ export function fromLocalField(text: string): number | undefined {
 export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
+
+export const times = (value: number): string => (value === 1 ? "once" : `${count(value)} times`);

@@ -45,14 +45,17 @@ export function RolloutHistory({ status, history, asOf }: Props) {
           {
             head: "What",
             cell: ({ event, stream, position }) => (
-              <a
-                href={opsAddress({
-                  view: "log",
-                  filter: { stream, commit: { stream, position } },
-                })}
-              >
-                {event.type}
-              </a>
+              <>
+                <a
+                  href={opsAddress({
+                    view: "log",
+                    filter: { stream, commit: { stream, position } },
+                  })}
+                >
+                  {event.type}
+                </a>
+                {stream.startsWith("group/") && <span className="sub">{stream.slice(6)}</span>}
+              </>
             ),
           },
           {

@@ -121,7 +121,7 @@ function Model({ data: { status, history }, asOf, isPast, refresh }: ModelProps)
           </Fact>
         )}
         {deadline !== null && (
-          <Fact name="Late">
+          <Fact name="Counts as late">
             {deadline > asOf ? `in ${duration(deadline - asOf)}` : `since ${clock(deadline, asOf)}`}
           </Fact>
         )}

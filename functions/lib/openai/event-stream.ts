@@ -39,6 +39,10 @@ const event = (data: object | string, id?: EventId): string => {
 /** A line that clients skip, so that nobody in between takes the connection for dead. */
 const keepAlive = ": keep-alive\n\n";
 
+/** What Node's pipeline throws into a body whose reader has closed the connection. It is nobody's fault. */
+export const isClientGone = (error: unknown): boolean =>
+  (error as { code?: unknown }).code === "ERR_STREAM_PREMATURE_CLOSE";
+
 /**
  * The events of an answer. What breaks off ends with an event that has an `error`, and without `[DONE]`.
  * @param onFailure is told of what was no refusal
@@ -71,6 +75,7 @@ export async function* eventsOf(
       }
     }
   } catch (error) {
+    if (isClientGone(error)) return;
     yield event(errorOfReading(error, turnId)?.body ?? onFailure(error));
   }
 }

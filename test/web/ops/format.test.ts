@@ -10,6 +10,7 @@ import {
   percentOf,
   perSecond,
   plural,
+  times,
   toLocalField,
 } from "../../../web/ops/format.ts";
 import { omittedBytes } from "../../../web/ops/omitted.ts";
@@ -71,5 +72,16 @@ test("an event is told on a line, without its texts", () => {
   };
   expect(summaryOf(event)).toBe('revision=m-1 prompt=(43 bytes) sampling={"topK":2}');
   expect(summaryOf({ ...event, reason: "x".repeat(500) })).toHaveLength(140);
+  const weights = [
+    { revision: "m-1", percent: 90 },
+    { revision: "m-2", percent: 10 },
+  ];
+  expect(summaryOf({ type: "CanaryStepped", version: 1, at: 0, weights })).toBe(
+    "weights=[m-1 90 %, m-2 10 %]",
+  );
   expect(omittedBytes({ omitted: 3, more: 1 })).toBeUndefined();
+});
+
+test("how often is said in words where it is once", () => {
+  expect([times(1), times(2), times(1_200)]).toEqual(["once", "2 times", "1,200 times"]);
 });

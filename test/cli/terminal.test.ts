@@ -2,9 +2,9 @@ import { EventEmitter } from "node:events";
 import { PassThrough } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import { beforeEach, describe, expect, test } from "vitest";
-import { ask, askOnAndOn } from "../cli/ask.ts";
-import { onInterrupt } from "../cli/interrupts.ts";
-import { eventually } from "./support/eventually.ts";
+import { ask, askOnAndOn } from "../../cli/ask.ts";
+import { onInterrupt } from "../../cli/interrupts.ts";
+import { eventually } from "../support/eventually.ts";
 
 /** What the keyboard does to a command. */
 
