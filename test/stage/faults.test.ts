@@ -7,6 +7,7 @@ import {
   interrupt,
   isRunning,
   launch,
+  pidOf,
   removeFolder,
   type SpawnedStage,
   spawnStage,
@@ -38,9 +39,6 @@ async function started(dataDir: string, env: Record<string, string> = {}): Promi
 /** Slow enough for something to die in the middle of an answer. */
 const slow = { AXON_MS_PER_TOKEN: "20" };
 
-const pidOf = async (stage: SpawnedStage, name: string) =>
-  (await stage.file()).parts.find((part) => part.name === name)?.pid ?? 0;
-
 test("a worker that is killed between two turns is replaced without help", async () => {
   const stage = await started(await folder());
   const client = await stage.client();
@@ -66,7 +64,7 @@ test("a rank that is killed takes its group with it, and the answer goes on in t
     if (update.type !== "text") continue;
     expect(update.from).toBe(seq + 1);
     seq = update.to;
-    if (!killed) process.kill(rank?.pid ?? 0, "SIGKILL");
+    if (!killed) process.kill(rank?.pid ?? expect.unreachable(), "SIGKILL");
     killed = true;
   }
   expect(await turn.text()).toBe(whole.text);

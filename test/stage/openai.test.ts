@@ -11,6 +11,8 @@ import { eventsOf, recorded } from "./reading.ts";
 import {
   dataFolder,
   interrupt,
+  leaderOf,
+  pidOf,
   removeFolder,
   type SpawnedStage,
   spawnStage,
@@ -92,18 +94,11 @@ test("a hundred at once each get their own answer", async () => {
   expect(whole.startsWith([...texts][0] ?? "?")).toBe(true);
 });
 
-const pidOf = async (name: string) =>
-  (await stage.file()).parts.find((part) => part.name === name)?.pid ?? 0;
-
 test("a leader that is killed is followed by the other, and no word is lost or repeated", async () => {
   let turnId = "";
   const text = await readWhile(async (id) => {
     turnId = id;
-    const { body } = await stage.get(`/api/turns/${id}/events`);
-    const { events } = body as { events: { groupId?: string }[] };
-    const groupId = events.findLast((event) => event.groupId !== undefined)?.groupId;
-    const { parts } = await stage.file();
-    process.kill(parts.find((part) => part.groupId === groupId)?.pid ?? 0, "SIGKILL");
+    process.kill(await leaderOf(stage, id), "SIGKILL");
   });
   expect(text).toBe(whole);
   await eventually(async () => (await eventsOf(stage, turnId)).includes("TurnCompleted"));
@@ -111,7 +106,7 @@ test("a leader that is killed is followed by the other, and no word is lost or r
 });
 
 test("Redis is killed and comes back, and no word is lost or repeated", async () => {
-  const text = await readWhile(async () => process.kill(await pidOf("redis"), "SIGKILL"));
+  const text = await readWhile(async () => process.kill(await pidOf(stage, "redis"), "SIGKILL"));
   expect(text).toBe(whole);
 });
 

@@ -12,6 +12,8 @@ import { type Reading, read, recorded } from "./reading.ts";
 import {
   dataFolder,
   interrupt,
+  leaderOf,
+  pidOf,
   removeFolder,
   type SpawnedStage,
   spawnStage,
@@ -116,11 +118,7 @@ describe.skipIf(browserPath === undefined)("the operations page", () => {
     await page.getByText("running", { exact: true }).waitFor();
     await page.getByRole("link", { name: /^turn_/ }).click();
     await page.getByText("first token", { exact: true }).waitFor();
-    const { body } = await stage.get(`/api/turns/${turn.turnId}/events`);
-    const { events } = body as { events: { groupId?: string }[] };
-    const groupId = events.find((event) => event.groupId !== undefined)?.groupId;
-    const { parts } = await stage.file();
-    process.kill(parts.find((part) => part.groupId === groupId)?.pid ?? 0, "SIGKILL");
+    process.kill(await leaderOf(stage, turn.turnId ?? ""), "SIGKILL");
     survivor = await reading;
     await page.getByRole("main").getByText("completed", { exact: true }).first().waitFor();
     const timeline = page.getByRole("list", { name: "Timeline" }).getByRole("listitem");
@@ -248,8 +246,7 @@ describe.skipIf(browserPath === undefined)("the operations page", () => {
     await open("#/ops/groups");
     const first = row(/^axon-guide-\w+-0 .*ready/);
     await first.waitFor();
-    const { parts } = await stage.file();
-    process.kill(parts.find(({ name }) => name === "control plane")?.pid ?? 0, "SIGKILL");
+    process.kill(await pidOf(stage, "control plane"), "SIGKILL");
     const notice = page.getByText(/As of .*; it may have changed since/);
     await notice.waitFor();
     // What was there stays.

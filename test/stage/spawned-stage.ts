@@ -125,6 +125,25 @@ export function launch(
   };
 }
 
+/** The process of a part, by its name. @throws where there is none: 0 would be the test's own process group. */
+export async function pidOf(stage: SpawnedStage, name: string): Promise<number> {
+  const { parts } = await stage.file();
+  const pid = parts.find((part) => part.name === name)?.pid;
+  if (pid === undefined) throw new Error(`The stage has no process "${name}".`);
+  return pid;
+}
+
+/** The leader that runs a turn, once its claim is in the log. */
+export function leaderOf(stage: SpawnedStage, turnId: string): Promise<number> {
+  return eventually(async () => {
+    const { body } = await stage.get(`/api/turns/${turnId}/events`);
+    const { events } = body as { events: { groupId?: string }[] };
+    const groupId = events.findLast((event) => event.groupId !== undefined)?.groupId;
+    if (groupId === undefined) return undefined;
+    return (await stage.file()).parts.find((part) => part.groupId === groupId)?.pid;
+  });
+}
+
 /** Ctrl-C, and the wait for its end. */
 export async function interrupt(stage: SpawnedStage): Promise<number | null> {
   stage.process.kill("SIGINT");
