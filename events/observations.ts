@@ -2,7 +2,7 @@ import * as z from "zod";
 import { idSchema } from "./frames.ts";
 import { positionSchema } from "./moment.ts";
 import { operationSchema } from "./operations.ts";
-import { type ObservedData, type View, viewQuestions } from "./views.ts";
+import { type ObservedData, questionsWith, type View, viewQuestions } from "./views.ts";
 
 /**
  * The operator's frames of the WebSocket: `observe` needs the scope ops:read and is answered by `observed`;
@@ -10,19 +10,10 @@ import { type ObservedData, type View, viewQuestions } from "./views.ts";
  * operations.ts. They are apart from frames.ts so that the functions behind a chat do not carry them.
  */
 
-const frame = { action: z.literal("observe"), requestId: idSchema };
-
-export const observeFrameSchema = z.discriminatedUnion("view", [
-  viewQuestions.overview.extend(frame),
-  viewQuestions.groups.extend(frame),
-  viewQuestions.queues.extend(frame),
-  viewQuestions.turns.extend(frame),
-  viewQuestions.turn.extend(frame),
-  viewQuestions.rollout.extend(frame),
-  viewQuestions.log.extend(frame),
-  viewQuestions.fold.extend(frame),
-  viewQuestions.series.extend(frame),
-]);
+export const observeFrameSchema = questionsWith({
+  action: z.literal("observe"),
+  requestId: idSchema,
+});
 
 export const operateFrameSchema = z.strictObject({
   action: z.literal("operate"),

@@ -6,7 +6,7 @@ import {
   scaleSchema,
   timeoutsSchema,
 } from "./rollout-request.ts";
-import { viewQuestions } from "./views.ts";
+import { questionsWith } from "./views.ts";
 
 /**
  * What an operator asks of the function `ops`, by a JSON payload: from the SST Console, by the command line,
@@ -150,20 +150,8 @@ const operations = [
 ] as const;
 
 const tenantId = z.string().min(1).max(200).optional().describe("Only what is this tenant's.");
-const asked = { command: z.literal("observe"), tenantId };
-
 /** All views (views.ts), of all tenants. */
-const observeSchema = z.discriminatedUnion("view", [
-  viewQuestions.overview.extend(asked),
-  viewQuestions.groups.extend(asked),
-  viewQuestions.queues.extend(asked),
-  viewQuestions.turns.extend(asked),
-  viewQuestions.turn.extend(asked),
-  viewQuestions.rollout.extend(asked),
-  viewQuestions.log.extend(asked),
-  viewQuestions.fold.extend(asked),
-  viewQuestions.series.extend(asked),
-]);
+const observeSchema = questionsWith({ command: z.literal("observe"), tenantId });
 
 const operationNames = ["observe", ...operations.map(({ shape }) => shape.command.value)];
 

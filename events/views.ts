@@ -70,18 +70,21 @@ export const viewQuestions = {
 
 export type View = keyof typeof viewQuestions;
 
-/** A question about any view, without a frame around it. */
-const viewQuestionSchema = z.discriminatedUnion("view", [
-  viewQuestions.overview,
-  viewQuestions.groups,
-  viewQuestions.queues,
-  viewQuestions.turns,
-  viewQuestions.turn,
-  viewQuestions.rollout,
-  viewQuestions.log,
-  viewQuestions.fold,
-  viewQuestions.series,
-]);
+/** A question about any view, with the fields of what carries it. */
+export const questionsWith = <Fields extends z.core.$ZodLooseShape>(fields: Fields) =>
+  z.discriminatedUnion("view", [
+    viewQuestions.overview.extend(fields),
+    viewQuestions.groups.extend(fields),
+    viewQuestions.queues.extend(fields),
+    viewQuestions.turns.extend(fields),
+    viewQuestions.turn.extend(fields),
+    viewQuestions.rollout.extend(fields),
+    viewQuestions.log.extend(fields),
+    viewQuestions.fold.extend(fields),
+    viewQuestions.series.extend(fields),
+  ]);
+
+const viewQuestionSchema = questionsWith({});
 export type ViewQuestion = z.output<typeof viewQuestionSchema>;
 
 const ms = z.number().nullable();

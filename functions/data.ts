@@ -1,7 +1,6 @@
 import type { Context } from "aws-lambda";
 import * as z from "zod";
 import { type DataOperation, dataOperationSchema } from "../events/data-operations.ts";
-import { type AxonError, errorCodes } from "../events/errors.ts";
 import { admissionLimits } from "./lib/admission/admission.ts";
 import { type EraseDeps, type Erasure, eraseConversation } from "./lib/data/erase-conversation.ts";
 import { eraseTenant, type TenantErasure } from "./lib/data/erase-tenant.ts";
@@ -14,7 +13,7 @@ import { lambda } from "./lib/lambda.ts";
 import { models } from "./lib/models.ts";
 import { queues } from "./lib/queues.ts";
 import { redis } from "./lib/redis.ts";
-import { refusalOf } from "./lib/refusals.ts";
+import { type RefusalAnswer, refusalAnswer, refusalOf } from "./lib/refusals.ts";
 import type { RequestLog } from "./lib/request-log.ts";
 import { stack } from "./lib/stack.ts";
 
@@ -24,7 +23,7 @@ export type DataAnswer =
   | { ok: true; erasure: Erasure | TenantErasure }
   | ({ ok: true } & ExportPage)
   | { ok: true; schema: unknown }
-  | { ok: false; error: { code: string; message: string; field?: string; retryable: boolean } };
+  | RefusalAnswer;
 
 /** Of the time that the function has, so much is left to end in. */
 const shareOfTime = 0.7;
@@ -36,7 +35,7 @@ const shareOfTime = 0.7;
 export function data(deps: EraseDeps): (payload: unknown, context: Context) => Promise<DataAnswer> {
   return stack<unknown, DataAnswer>(
     deps,
-    { keysOf: () => ({}), refuse: refusal },
+    { keysOf: () => ({}), refuse: refusalAnswer },
     async (payload, { log, getRemainingTimeInMillis }) => {
       const parsed = dataOperationSchema.safeParse(payload);
       if (!parsed.success) throw refusalOf(parsed.error);
@@ -78,11 +77,6 @@ async function answer(
     case "help":
       return { ok: true, schema: z.toJSONSchema(dataOperationSchema, { io: "input" }) };
   }
-}
-
-function refusal({ code, message, field }: AxonError): DataAnswer {
-  const { retryable } = errorCodes[code];
-  return { ok: false, error: { code, message, retryable, ...(field !== undefined && { field }) } };
 }
 
 export const handler = lambda(data, [

@@ -8,10 +8,10 @@ import { lambda } from "./lib/lambda.ts";
 import { models } from "./lib/models.ts";
 import { isAboutKeys, operateKeys } from "./lib/operations/keys.ts";
 import { type OperatorDeps, stageFacts } from "./lib/operations/operator.ts";
-import { type OpsAnswer, refusalAnswer, runOperation } from "./lib/operations/run-operation.ts";
+import { type OpsAnswer, runOperation } from "./lib/operations/run-operation.ts";
 import { queues } from "./lib/queues.ts";
 import { redis } from "./lib/redis.ts";
-import { refusalOf } from "./lib/refusals.ts";
+import { refusalAnswer, refusalOf } from "./lib/refusals.ts";
 import { stack } from "./lib/stack.ts";
 
 /** All that may be asked here. Keys are not among what a tenant's operator may ask. */

@@ -1,5 +1,5 @@
 import type * as z from "zod";
-import { AxonError } from "../../events/errors.ts";
+import { AxonError, errorCodes } from "../../events/errors.ts";
 
 /** The first problem that zod found, as the client is told about it. */
 export function refusalOf({ issues }: z.ZodError): AxonError {
@@ -15,4 +15,16 @@ export function refusalOf({ issues }: z.ZodError): AxonError {
   const problem = unknown.length > 0 ? "is not known here: leave it out" : issue.message;
   const isUnknownField = unknown.length > 0;
   return new AxonError(code, `${field}: ${problem}.`, { field, isUnknownField });
+}
+
+/** How a function that people invoke says that it refuses. */
+export interface RefusalAnswer {
+  ok: false;
+  error: { code: string; message: string; field?: string; retryable: boolean };
+}
+
+/** A refusal as the answer that says so. */
+export function refusalAnswer({ code, message, field }: AxonError): RefusalAnswer {
+  const { retryable } = errorCodes[code];
+  return { ok: false, error: { code, message, retryable, ...(field !== undefined && { field }) } };
 }

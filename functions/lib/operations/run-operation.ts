@@ -1,8 +1,9 @@
 import * as z from "zod";
-import { AxonError, errorCodes } from "../../../events/errors.ts";
+import { AxonError } from "../../../events/errors.ts";
 import { type Operation, operationSchema } from "../../../events/operations.ts";
 import type { HistoryEntry, ObservedData, View } from "../../../events/views.ts";
 import { execute } from "../execute.ts";
+import type { RefusalAnswer } from "../refusals.ts";
 import type { RequestLog } from "../request-log.ts";
 import type { StatusAnswer } from "../rollout/rollout-answers.ts";
 import { load, rollouts, turns } from "../streams.ts";
@@ -34,7 +35,7 @@ export type OpsAnswer =
   | { ok: true; checks: Check[] }
   | KeyOpsAnswer
   | { ok: true; schema: unknown }
-  | { ok: false; error: { code: string; message: string; field?: string; retryable: boolean } };
+  | RefusalAnswer;
 
 /** Who wants it, and the invocation that brings it, after which a command without a name is named. */
 export interface Errand extends Viewer {
@@ -115,10 +116,4 @@ async function aboutRollout(
   const { events } = await execute(deps.log, rollouts, model, () => command);
   log.info("commanded", { command: operation.command, events: events.map(({ type }) => type) });
   return { ok: true, recorded: events, status: await statusAt(deps, model, {}) };
-}
-
-/** A refusal as the answer that says so. */
-export function refusalAnswer({ code, message, field }: AxonError): OpsAnswer {
-  const { retryable } = errorCodes[code];
-  return { ok: false, error: { code, message, retryable, ...(field !== undefined && { field }) } };
 }
