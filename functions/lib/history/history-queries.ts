@@ -2,7 +2,7 @@ import * as z from "zod";
 import { type Timings, timingsSchema, type Usage } from "../../../events/turn-events.ts";
 import type { Database } from "../database.ts";
 import { refusalOf } from "../refusals.ts";
-import { cursorOf, cursorSchema } from "./cursor.ts";
+import { cursorParameters, cursorSchema, pageOf } from "./cursor.ts";
 
 /** A conversation in a list. Times are Unix time in ms. */
 export interface ConversationSummary {
@@ -71,18 +71,11 @@ export async function conversationPage(
        AND origin ${origin === undefined ? "IS NULL" : "= 'api'"}
      ORDER BY updated_at DESC, id DESC
      LIMIT $4`,
-    [
-      ...[tenantId, before === undefined ? null : new Date(before[0]), before?.[1] ?? ""],
-      // One more than asked for tells whether there is a next page.
-      limit + 1,
-    ],
+    [tenantId, ...cursorParameters(before), limit + 1],
   );
   const found = z.array(summaryRowSchema).parse(rows);
-  const conversations = found.slice(0, limit);
-  const last = conversations.at(-1);
-  const next =
-    found.length > limit && last !== undefined ? cursorOf(last.updatedAt, last.id) : null;
-  return { conversations, next };
+  const { page, next } = pageOf(found, limit, ({ updatedAt, id }) => [updatedAt, id]);
+  return { conversations: page, next };
 }
 
 const turnRowSchema = z

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import type { ObservedData, ViewQuestion } from "../../../events/views.ts";
+import { turnLatencies } from "../history/turn-latencies.ts";
 import type { OperatorDeps, Viewer } from "./operator.ts";
 
 const rowSchema = z.object({
@@ -13,16 +14,8 @@ const rowSchema = z.object({
   inter_p95: z.number().nullable(),
 });
 
-/**
- * Of a turn's answer, in ms: until its first token, and between two of its tokens, which is the time after the
- * first by the tokens after the first. As gates measure it (observe-turns.ts).
- */
 const measured = `
-  SELECT status, ended_at, completion_tokens AS tokens,
-    CASE WHEN completion_tokens > 0 THEN (timings->>'firstTokenMs')::float8 END AS first_token,
-    CASE WHEN completion_tokens > 1 AND timings IS NOT NULL THEN greatest(0,
-      ((timings->>'totalMs')::float8 - (timings->>'firstTokenMs')::float8) / (completion_tokens - 1)
-    ) END AS inter_token
+  SELECT status, ended_at, completion_tokens AS tokens, ${turnLatencies}
   FROM turns
   WHERE ended_at >= $1 AND ended_at < $2
     AND ($3::text IS NULL OR revision = $3) AND ($4::text IS NULL OR tenant_id = $4)`;

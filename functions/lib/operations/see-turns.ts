@@ -3,7 +3,7 @@ import { RedisBatch } from "../../../events/redis-batch.ts";
 import { turnKey } from "../../../events/redis-keys.ts";
 import { timingsSchema } from "../../../events/turn-events.ts";
 import type { ObservedData, SeenTurn, ViewQuestion } from "../../../events/views.ts";
-import { cursorOf, cursorSchema } from "../history/cursor.ts";
+import { cursorParameters, cursorSchema, pageOf } from "../history/cursor.ts";
 import { refusalOf } from "../refusals.ts";
 import type { OperatorDeps, Viewer } from "./operator.ts";
 
@@ -79,17 +79,12 @@ export async function seeTurns(
      LIMIT $7`,
     [
       ...[tenantId ?? null, status === undefined ? null : statuses[status], revision, model],
-      ...[before === undefined ? null : new Date(before[0]), before?.[1] ?? ""],
-      // One more than asked for tells whether there is a next page.
-      limit + 1,
+      ...[...cursorParameters(before), limit + 1],
     ],
   );
   const found = z.array(rowSchema).parse(rows);
-  const turns = found.slice(0, limit);
-  const last = turns.at(-1);
-  const next =
-    found.length > limit && last !== undefined ? cursorOf(last.requestedAt, last.turnId) : null;
-  return { turns: await withTokens(redis, turns), next };
+  const { page, next } = pageOf(found, limit, (turn) => [turn.requestedAt, turn.turnId]);
+  return { turns: await withTokens(redis, page), next };
 }
 
 /** Notes how far each open turn is, as the token stream knows it. */

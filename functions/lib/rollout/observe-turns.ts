@@ -3,6 +3,7 @@ import type { ObservedLoad, ObservedMeasures } from "../../../events/cluster-por
 import { admissionKeys } from "../../../events/redis-keys.ts";
 import { isTerminal } from "../../../events/turn.ts";
 import type { Deps } from "../deps.ts";
+import { turnLatencies } from "../history/turn-latencies.ts";
 import { load as readTurn, turns } from "../streams.ts";
 
 /**
@@ -111,8 +112,7 @@ const blamelessCodes = ["prompt_too_long"];
 
 /**
  * What the turns of a revision have shown that were asked for since a moment (Unix ms) and have ended (until
- * another, if there is one), as far as the projection has told them. A turn's inter-token latency is its time after the first token by
- * its tokens after the first.
+ * another, if there is one), as far as the projection has told them.
  */
 export async function observeMeasures(
   { database }: Pick<Deps, "database">,
@@ -120,9 +120,7 @@ export async function observeMeasures(
 ): Promise<ObservedMeasures> {
   const { rows } = await database.query(
     `WITH ended AS (
-       SELECT status, error_code, completion_tokens AS tokens,
-         (timings->>'firstTokenMs')::float8 AS first_token,
-         (timings->>'totalMs')::float8 AS total
+       SELECT status, error_code, ${turnLatencies}
        FROM turns
        WHERE revision = $1 AND requested_at >= $2
          AND ($4::timestamptz IS NULL OR ended_at <= $4)
@@ -130,10 +128,8 @@ export async function observeMeasures(
      )
      SELECT count(*)::int AS turns,
        count(*) FILTER (WHERE status = 'failed' AND error_code <> ALL ($3::text[]))::int AS errors,
-       percentile_disc(0.95) WITHIN GROUP (ORDER BY first_token) FILTER (WHERE tokens > 0)
-         AS first_token,
-       percentile_disc(0.95) WITHIN GROUP (ORDER BY (total - first_token) / nullif(tokens - 1, 0))
-         FILTER (WHERE tokens > 1) AS inter_token
+       percentile_disc(0.95) WITHIN GROUP (ORDER BY first_token) AS first_token,
+       percentile_disc(0.95) WITHIN GROUP (ORDER BY inter_token) AS inter_token
      FROM ended`,
     [revision, new Date(since), blamelessCodes, until === undefined ? null : new Date(until)],
   );
@@ -141,6 +137,6 @@ export async function observeMeasures(
   return {
     ...{ since, turns, errors },
     firstTokenP95Ms: first_token,
-    interTokenP95Ms: inter_token === null ? null : Math.max(0, inter_token),
+    interTokenP95Ms: inter_token,
   };
 }
