@@ -123,12 +123,11 @@ export class TokenWriter {
         from: tokens.length + 1,
         tokens: pending.slice(),
       }));
-      const sentAt = this.#now();
+      const beganAt = performance.now();
       try {
-        const beganAt = performance.now();
         const results = await this.#stream.appendAll(appends);
-        const tookMs = this.#now() - sentAt;
-        this.#meter?.appendDuration.observe((performance.now() - beganAt) / 1_000);
+        const tookMs = performance.now() - beganAt;
+        this.#meter?.appendDuration.observe(tookMs / 1_000);
         for (const [i, lane] of batch.entries()) {
           lane.batches++;
           if (tookMs > lane.slowestMs) lane.slowestMs = tookMs;

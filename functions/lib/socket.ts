@@ -55,8 +55,8 @@ export function socketHandler<Frame>(
   { schema, scope }: { schema: z.ZodType<Frame>; scope: Scope },
   handle: (request: SocketRequest<Frame>) => Promise<void>,
 ): SocketHandler {
-  return rawSocketHandler(deps, async (event, invocation, answer, span) => {
-    const { log, awsRequestId: invocationId } = invocation;
+  return rawSocketHandler(deps, async (event, invocation, answer) => {
+    const { log, span, awsRequestId: invocationId } = invocation;
     const { connectionId, requestTimeEpoch: receivedAt } = event.requestContext;
     const frame = parseFrame(event, schema);
     const identity = await identityOf(deps, connectionId);
@@ -81,7 +81,6 @@ export function rawSocketHandler(
     event: APIGatewayProxyWebsocketEventV2,
     invocation: Invocation,
     answer: Answer,
-    span: Span | undefined,
   ) => Promise<void>,
 ): SocketHandler {
   const answers = new WeakMap<APIGatewayProxyWebsocketEventV2, ServerFrame[]>();
@@ -115,7 +114,7 @@ export function rawSocketHandler(
       spanOf: frameSpan,
     },
     async (event, invocation) => {
-      await handle(event, invocation, answerTo(event, invocation.log), invocation.span);
+      await handle(event, invocation, answerTo(event, invocation.log));
       return result(event);
     },
   );

@@ -80,12 +80,10 @@ export function stack<Event, Result>(
     .handler(handle);
 
   const { tracing } = deps;
-  let isFirst = true;
   function startSpan(event: Event, { awsRequestId }: Context): Span | undefined {
     const start = tracing && spanOf?.(event);
     if (start === undefined) return undefined;
-    const faas = { "faas.invocation_id": awsRequestId, "faas.coldstart": isFirst };
-    isFirst = false;
+    const faas = { "faas.invocation_id": awsRequestId, "faas.coldstart": isCold };
     return tracing?.start(start.name, { ...start, attributes: { ...start.attributes, ...faas } });
   }
 
