@@ -4,6 +4,7 @@ import "uplot/dist/uPlot.min.css";
 import { useTheme } from "../theme.ts";
 import { DataTable } from "./data-table.tsx";
 import { clock, timeOfDay } from "./format.ts";
+import { lonePoints } from "./lone-points.ts";
 
 export interface PlotSeries {
   name: string;
@@ -148,7 +149,11 @@ function optionsFor(
           stroke: colour(`--line-${i}`),
           width: 2,
           dash: i === 0 ? [] : [6, 4],
-          points: { size: 5 },
+          points: {
+            size: 5,
+            // Null is all of them, where there is room.
+            filter: (plot, at, show) => (show ? null : lonePoints(plot.data[at] ?? [])),
+          },
           spanGaps: false,
         }),
       ),

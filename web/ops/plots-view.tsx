@@ -2,7 +2,7 @@ import { type FormEvent, useRef } from "react";
 import type { ObservedData } from "../../events/views.ts";
 import { replaceAddress } from "../route.ts";
 import { fieldOf, useFormValues } from "./form-values.ts";
-import { count, duration, perSecond } from "./format.ts";
+import { count, duration, perSecond, plural } from "./format.ts";
 import { ObservationView } from "./observation-view.tsx";
 import { Plot, type PlotSeries } from "./plot.tsx";
 import { opsAddress, plotWindows } from "./route.ts";
@@ -87,8 +87,8 @@ function Plots({ series: { points, bucketMs } }: { series: Series }) {
   return (
     <>
       <p className="hint">
-        {count(turns)} turns. Each point stands for the turns that ended within {duration(bucketMs)}
-        .
+        {plural(turns, "turn")}. Each point stands for the turns that ended within{" "}
+        {duration(bucketMs)}.
       </p>
       <div className="plots">
         <Plot
